@@ -1,0 +1,69 @@
+"""`llmrec <verb>`: find the verb's file, run it, and turn a user's error into one line instead of a traceback.
+
+`scripts/<verb>.py` call the same `run`, so `accelerate launch scripts/train.py …` and `llmrec train …` are one thing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+VERBS = {
+    "prepare": "clean an events table and split it by time into a data directory",
+    "train": "train a LoRA adapter and a scoring head on a data directory",
+    "evaluate": "rank the whole catalogue for held-out events, beside the baselines",
+    "recommend": "rank the catalogue for the histories in a JSON Lines file",
+    "quickstart": "prepare, train, evaluate and recommend on movielens-small",
+    "benchmark": "time what is fast here against the usual way, in one run",
+}
+
+USER_ERRORS = (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
+
+
+def usage() -> str:
+    """Return the text of `llmrec --help`, one line per verb."""
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:<{width}}  {purpose}" for verb, purpose in VERBS.items())
+    return f"usage: llmrec <verb> [options]\n\n{verbs}\n\n`llmrec <verb> --help` lists the options of a verb."
+
+
+def run(verb: str, argv: list[str] | None = None) -> int:
+    """Run one verb and return its exit code.
+
+    Args:
+        verb: A name in `VERBS`.
+        argv: The options after the verb; `None` takes those of the process.
+
+    Returns:
+        0 on success, 2 after a user's error, 130 after an interrupt. With `LLMREC_TRACEBACK=1` in the environment the
+        error is raised instead, with its traceback.
+    """
+    if verb not in VERBS:
+        print(f"llmrec: error: unknown verb {verb!r}; known verbs: {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    try:
+        command = importlib.import_module(f"llmrec.commands.{verb}")
+        return command.main(argv) or 0
+    except USER_ERRORS as error:
+        if os.environ.get("LLMREC_TRACEBACK") == "1":
+            raise
+        print(f"llmrec {verb}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"llmrec {verb}: interrupted", file=sys.stderr)
+        return 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the console command: `llmrec <verb> [options]`, `llmrec --help` or `llmrec --version`."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        from llmrec import __version__
+
+        print(f"llmrec {__version__}")
+        return 0
+    return run(arguments[0], arguments[1:])

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from llmrec import __version__
+from llmrec.commands.main import VERBS, main, run
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def fake_prepare(monkeypatch: pytest.MonkeyPatch, error: BaseException | None) -> None:
+    def fail(argv: list[str] | None) -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setitem(sys.modules, "llmrec.commands.prepare", types.SimpleNamespace(main=fail))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (None, 0),
+        (ValueError("value 'x' is wrong"), 2),
+        (TypeError("no"), 2),
+        (FileNotFoundError("no"), 2),
+        (FileExistsError("no"), 2),
+        (NotADirectoryError("no"), 2),
+        (PermissionError("no"), 2),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_user_errors_are_one_line_and_a_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException | None, code: int
+) -> None:
+    monkeypatch.delenv("LLMREC_TRACEBACK", raising=False)
+    fake_prepare(monkeypatch, error)
+    assert run("prepare", []) == code
+    stderr = capsys.readouterr().err
+    assert "Traceback" not in stderr
+    if isinstance(error, ValueError):
+        assert stderr == "llmrec prepare: error: value 'x' is wrong\n"
+
+
+def test_a_traceback_on_request_and_for_our_own_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_prepare(monkeypatch, ZeroDivisionError("ours"))
+    with pytest.raises(ZeroDivisionError):
+        run("prepare", [])
+    monkeypatch.setenv("LLMREC_TRACEBACK", "1")
+    fake_prepare(monkeypatch, ValueError("theirs"))
+    with pytest.raises(ValueError, match="theirs"):
+        run("prepare", [])
+
+
+def test_help_version_and_unknown_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    listed = capsys.readouterr().out
+    assert all(verb in listed for verb in VERBS)
+    assert main([]) == 2
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.endswith(f"llmrec {__version__}\n")
+    assert main(["predict"]) == 2
+    assert "unknown verb 'predict'; known verbs: prepare" in capsys.readouterr().err
+
+
+def test_every_verb_has_its_file_with_one_main() -> None:
+    for verb in VERBS:
+        tree = ast.parse((REPOSITORY / "llmrec" / "commands" / f"{verb}.py").read_text(encoding="utf-8"))
+        assert [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"] == [
+            "main"
+        ]
+
+
+def test_launch_files_and_the_console_command_are_the_same_thing() -> None:
+    entry = "import sys; from llmrec.commands.main import main; sys.exit(main())"
+    outputs = []
+    for program in (["scripts/prepare.py"], ["-c", entry, "prepare"]):
+        options = ["--source", "nowhere", "--output_dir", "scripts/prepare.py"]
+        command = [sys.executable, *program, *options]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        outputs.append((done.returncode, done.stdout, done.stderr))
+    assert outputs[0] == outputs[1]
+    assert outputs[0][0] == 2 and outputs[0][2].startswith("llmrec prepare: error: ")

@@ -1,0 +1,104 @@
+"""The direction of the packages (DESIGN: an import points at its own package or one to the left)."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "llmrec"
+ROOT = ""  # llmrec/__init__.py: the version, and the lazy import of Recommender
+
+# What each unit may import besides itself. configuration and checkpoints stand side by side, as do text and baselines.
+LEFT: dict[str, set[str]] = {ROOT: {"recommender"}, "configuration": set(), "checkpoints": {"configuration"}}
+LEFT["data"] = {"configuration", "checkpoints"}
+LEFT["text"] = LEFT["baselines"] = LEFT["data"] | {"data"}
+LEFT["models"] = LEFT["text"] | {"text", "baselines"}
+for left, unit in itertools.pairwise(["models", "ranking", "hub", "recommender", "evaluation", "training", "commands"]):
+    LEFT[unit] = LEFT[left] | {left}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def unit_of(path: Path) -> str:
+    """The package or top-level module that a file belongs to: llmrec/data/catalog.py -> data."""
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py") if first != "__init__.py" else ROOT
+
+
+def imported_modules(tree: ast.AST, package: list[str]) -> set[str]:
+    """Absolute dotted names of everything imported anywhere in a file, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*parts, *([node.module] if node.module else [])])
+            names.update(f"{module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def units_imported(source: str, package: list[str]) -> set[str]:
+    names = imported_modules(ast.parse(source), package)
+    return {[*name.split("."), ROOT][1] for name in names if name.split(".")[0] == "llmrec"} - {"__version__"}
+
+
+def package_parts(path: Path) -> list[str]:
+    return ["llmrec", *path.relative_to(PACKAGE).parts[:-1]]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_at_their_own_package_or_to_the_left(path: Path) -> None:
+    unit = unit_of(path)
+    assert unit in LEFT, f"{unit!r} has no place in the direction of packages"
+    allowed = LEFT[unit] | {unit}
+    wrong = units_imported(path.read_text(encoding="utf-8"), package_parts(path)) - allowed
+    assert not wrong, f"{path.relative_to(PACKAGE)} imports {sorted(wrong)}, which stand to its right"
+
+
+@pytest.mark.parametrize(
+    ("source", "units"),
+    [
+        ("import llmrec.training.trainer", {"training"}),
+        ("from llmrec.models import heads", {"models"}),
+        ("from llmrec import commands", {"commands"}),
+        ("from llmrec import __version__", set()),
+        ("def f():\n    from llmrec.hub.folder import save", {"hub"}),
+        ("from ..training import losses", {"training"}),
+        ("from . import schema", {"data"}),
+        ("import torch.llmrec", set()),
+    ],
+)
+def test_the_reader_of_imports_sees_every_form(source: str, units: set[str]) -> None:
+    assert units_imported(source, ["llmrec", "data"]) == units
+
+
+def test_the_order_is_the_one_of_the_design() -> None:
+    assert "training" not in LEFT["evaluation"] and "commands" not in LEFT["training"]
+    assert "text" not in LEFT["baselines"] and "baselines" not in LEFT["text"]
+    assert LEFT["commands"] >= {"training", "evaluation", "recommender", "baselines", "data", "checkpoints"}
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "data").glob("*.py")), ids=lambda path: path.name)
+def test_data_names_neither_torch_nor_transformers(path: Path) -> None:
+    names = imported_modules(ast.parse(path.read_text(encoding="utf-8")), package_parts(path))
+    assert not {name.split(".")[0] for name in names} & {"torch", "transformers", "peft", "accelerate"}
+
+
+def test_importing_data_loads_neither_torch_nor_transformers() -> None:
+    modules = [
+        "llmrec",
+        "llmrec.commands.main",
+        *(f"llmrec.data.{path.stem}" for path in (PACKAGE / "data").glob("[a-z]*.py")),
+    ]
+    program = (
+        f"import sys, {', '.join(modules)}; print(sorted({{'torch', 'transformers', 'datasets'}} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
