@@ -1,0 +1,100 @@
+"""The catalogue: every item that can be recommended, its index and its text."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import polars as pl
+
+from llmrec.data.attributes import has_text
+
+
+class Catalog:
+    """Items in the order of their ids; `item_id` is the caller's name, `item_index` the row in score tables.
+
+    Args:
+        frame: `item_id` and text attributes, all String; rows without text are no items of the catalogue.
+
+    Attributes:
+        frame: The table, sorted by `item_id`.
+        ids: The ids, sorted: `ids[item_index]` is the `item_id`.
+
+    Raises:
+        ValueError: A column is no String, an id is missing or appears twice, or no item has text.
+
+    >>> catalog = Catalog(pl.DataFrame({"item_id": ["7", "11"], "title": ["Heat", "Babe"], "brand": [None, "Kitty"]}))
+    >>> catalog.ids, catalog.index("7"), "12" in catalog, len(catalog)
+    (['11', '7'], 1, False, 2)
+    >>> catalog.attributes(1)
+    {'title': 'Heat'}
+    """
+
+    def __init__(self, frame: pl.DataFrame) -> None:
+        if "item_id" not in frame.columns:
+            raise ValueError(f"items: no column 'item_id' among {frame.columns}; it names each item")
+        wrong = [f"{name} ({kind})" for name, kind in frame.schema.items() if kind not in (pl.String, pl.Null)]
+        if wrong:
+            raise ValueError(f"items: columns {', '.join(wrong)} are no texts; run `llmrec prepare` on the raw items")
+        frame = frame.cast(pl.String).filter(has_text(frame.columns))
+        if frame.is_empty():
+            raise ValueError("items: no item has text; give at least one text attribute, for example 'title'")
+        repeated = frame.filter(pl.col("item_id").is_null() | pl.col("item_id").is_duplicated())
+        if not repeated.is_empty():
+            raise ValueError(
+                f"items: item_id {repeated['item_id'][0]!r} is missing or repeated; every item needs its own"
+            )
+        self.frame = frame.sort("item_id")
+        self.ids: list[str] = self.frame["item_id"].to_list()
+        self._index = {item_id: index for index, item_id in enumerate(self.ids)}
+        self._texts = {name: self.frame[name].to_list() for name in self.frame.columns if name != "item_id"}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, item_id: object) -> bool:
+        return item_id in self._index
+
+    def index(self, item_id: str) -> int:
+        """Return the item's index.
+
+        Raises:
+            ValueError: The catalogue has no such item.
+        """
+        try:
+            return self._index[item_id]
+        except KeyError:
+            raise ValueError(
+                f"item {item_id!r} is not in the catalogue of {len(self):,} items (such as {self.ids[0]!r});\n"
+                "describe unknown items by their text attributes instead"
+            ) from None
+
+    def attributes(self, item_index: int) -> dict[str, str]:
+        """Return the text attributes that the item has, in the order of the columns.
+
+        Raises:
+            IndexError: There is no such row.
+        """
+        if not 0 <= item_index < len(self):
+            raise IndexError(f"item_index {item_index!r} is not in 0..{len(self) - 1}")
+        row = ((name, texts[item_index]) for name, texts in self._texts.items())
+        return {name: text for name, text in row if text is not None}
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Catalog:
+        """Read a catalogue from a Parquet file.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: The file is no table of items.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no table of items at {os.fspath(path)!r}")
+        try:
+            return cls(pl.read_parquet(Path(path)))
+        except pl.exceptions.PolarsError as error:
+            raise ValueError(f"{os.fspath(path)!r} is no Parquet file: {str(error).splitlines()[0]}") from None
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the catalogue as a Parquet file."""
+        self.frame.write_parquet(Path(path))

@@ -1,0 +1,232 @@
+"""The data directory that every command passes to the next: written whole or not at all, checked when it is opened."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from llmrec.data.catalog import Catalog
+from llmrec.data.histories import read_histories
+from llmrec.data.schema import INTERACTIONS_SCHEMA, SPLITS_SCHEMA, check_schema
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+FORMAT = "llmrec-data"
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+TABLES = ("interactions.parquet", "items.parquet", "splits.parquet", "histories.arrow")
+KNOWN_FILES = {MANIFEST, *TABLES, "audit.json"}
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def describe_files(paths: dict[str, Path]) -> dict[str, dict[str, int | str]]:
+    """Return size and SHA-256 of files by name."""
+    return {name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for name, path in sorted(paths.items())}
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read and check the manifest of a data directory.
+
+    Raises:
+        FileNotFoundError: There is no directory or no manifest.
+        ValueError: The manifest is no JSON of this format or of a version that this llmrec reads.
+    """
+    file = path / MANIFEST
+    if not file.is_file():
+        what = "holds no manifest.json" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(
+            f"data directory {os.fspath(path)!r} {what};\nmake one with `llmrec prepare --output_dir {path.name}`"
+        )
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(file)!r} is no JSON ({error}); run `llmrec prepare` again") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ValueError(f"{os.fspath(file)!r} is no manifest of a data directory; run `llmrec prepare`")
+    if manifest.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"data directory {os.fspath(path)!r} has format_version {manifest.get('format_version')!r}, "
+            f"this llmrec reads {FORMAT_VERSION};\nrun `llmrec prepare` again, or install the llmrec that wrote it"
+        )
+    return manifest
+
+
+def write_manifest(directory: Path, manifest: dict[str, Any]) -> None:
+    """Write a manifest with sorted keys, describing the tables that stand in the directory."""
+    outputs = describe_files({name: directory / name for name in TABLES})
+    content = {"format": FORMAT, "format_version": FORMAT_VERSION, **manifest, "outputs": outputs}
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+    (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+class DataDirectory:
+    """A prepared data set; make one with `DataDirectory.open`.
+
+    Attributes:
+        path: Where it lies.
+        manifest: Source, licence, filters, counts, split and versions (see `preparation.prepare`).
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> DataDirectory:
+        """Open a data directory, checking its files against the manifest.
+
+        Raises:
+            FileNotFoundError: The directory, the manifest or a table is missing.
+            ValueError: The manifest cannot be read, or a table is not the one it describes.
+        """
+        directory = Path(path)
+        manifest = read_manifest(directory)
+        for name in TABLES:
+            file = directory / name
+            if not file.is_file():
+                raise FileNotFoundError(f"data directory {os.fspath(path)!r} lacks {name}; run `llmrec prepare` again")
+            if sha256_of(file) != manifest.get("outputs", {}).get(name, {}).get("sha256"):
+                raise ValueError(
+                    f"{os.fspath(file)!r} is not the file that the manifest describes (its SHA-256 differs);\n"
+                    "run `llmrec prepare` again"
+                )
+        data = cls(directory, manifest)
+        for name, schema in (("interactions.parquet", INTERACTIONS_SCHEMA), ("splits.parquet", SPLITS_SCHEMA)):
+            check_schema(pl.read_parquet_schema(directory / name), schema, name)
+        return data
+
+    @cached_property
+    def interactions(self) -> pl.DataFrame:
+        """Events sorted by user, time and a salted hash: `user_id`, `item_id`, `timestamp`, optional columns."""
+        return pl.read_parquet(self.path / "interactions.parquet")
+
+    @cached_property
+    def splits(self) -> pl.DataFrame:
+        """For each row of `interactions`, in the same order, its keys, `split` and the `reason` if it was dropped."""
+        return pl.read_parquet(self.path / "splits.parquet")
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """Every item with text, cold ones included."""
+        return Catalog.read(self.path / "items.parquet")
+
+    def histories(self) -> Dataset:
+        """Open the histories, memory-mapped.
+
+        Returns:
+            One row per user, sorted by `user_id`, with lists `item_id` (string), `timestamp` (int64, seconds) and
+            `split` (string) in the order of `interactions`; dropped events are not in it.
+        """
+        return read_histories(self.path / "histories.arrow")
+
+
+def check_output_dir(path: Path, overwrite: bool) -> None:
+    """Raise unless a data directory may be written at a path.
+
+    Raises:
+        NotADirectoryError: The path, or a part of it, is a file.
+        FileExistsError: Something stands there that may not be replaced.
+    """
+    for part in (path, *path.parents):
+        if part.exists():
+            if not part.is_dir():
+                raise NotADirectoryError(
+                    f"output directory {os.fspath(path)!r}: {os.fspath(part)!r} is a file; choose another"
+                )
+            break
+    if not path.is_dir() or not any(path.iterdir()):
+        return
+    foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in KNOWN_FILES)
+    if foreign or not (path / MANIFEST).is_file():
+        found = foreign[0] if foreign else next(path.iterdir()).name
+        raise FileExistsError(
+            f"output directory {os.fspath(path)!r} holds {found!r}, which is no part of a data directory;\n"
+            "choose an empty or a new one"
+        )
+    read_manifest(path)
+    if not overwrite:
+        raise FileExistsError(
+            f"output directory {os.fspath(path)!r} already holds prepared data;\nreplace it with --overwrite true"
+        )
+
+
+@contextmanager
+def staged_directory(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield an empty directory that takes its place at `path` when the block ends without an error.
+
+    Until then, and after an error, whatever stood at `path` is untouched.
+
+    Raises:
+        NotADirectoryError: The path, or a part of it, is a file.
+        FileExistsError: Something stands there that may not be replaced.
+        PermissionError: Nothing can be written there.
+    """
+    target = Path(path).resolve()
+    check_output_dir(target, overwrite)
+    ancestor = next(part for part in target.parents if part.exists())
+    try:
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=ancestor))
+    except OSError as error:
+        raise PermissionError(
+            f"output directory {os.fspath(path)!r} cannot be written ({error.strerror}); choose another"
+        ) from None
+    try:
+        yield staging
+        umask = os.umask(0)
+        os.umask(umask)
+        staging.chmod(0o777 & ~umask)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        put_in_place(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def put_in_place(staging: Path, target: Path) -> None:
+    """Rename a directory to `target`; one that stands there ends at `staging`, and at no moment is neither in place.
+
+    Where the system cannot exchange two directories in one step, the old one is renamed aside first and back again
+    if the second rename fails.
+    """
+    if not target.exists() or not any(target.iterdir()):
+        os.replace(staging, target)
+    elif not exchange(staging, target):
+        aside = staging.with_suffix(".replaced")
+        os.replace(target, aside)
+        try:
+            os.replace(staging, target)
+        except OSError:
+            os.replace(aside, target)
+            raise
+        shutil.rmtree(aside)
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Swap two directories in one step where Linux offers it (renameat2), and say whether it was done."""
+    if not sys.platform.startswith("linux"):
+        return False
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    at_cwd, rename_exchange = -100, 2
+    return renameat2 is not None and not renameat2(
+        at_cwd, os.fsencode(first), at_cwd, os.fsencode(second), rename_exchange
+    )

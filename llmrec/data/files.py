@@ -1,0 +1,181 @@
+"""Events and items from CSV, Parquet or JSON Lines files, with columns named by the caller or recognised."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+
+import polars as pl
+
+from llmrec.data.attributes import is_textual
+from llmrec.data.cleaning import as_ids
+from llmrec.data.schema import (
+    ALIASES,
+    ATTRIBUTE_ALIASES,
+    OPTIONAL,
+    REQUIRED,
+    RawTables,
+    attribute_name,
+    recognise,
+    require_columns,
+)
+
+SUFFIXES = (".csv", ".tsv", ".csv.gz", ".parquet", ".jsonl", ".ndjson")
+SEPARATORS = (",", ";", "\t", "|")
+
+
+def separator_of(path: Path) -> str:
+    """Return the separator that occurs most often in the first line of a delimited file."""
+    opener = gzip.open if path.name.lower().endswith(".gz") else open
+    with opener(path, "rt", encoding="utf-8", errors="replace") as file:
+        header = file.readline()
+    return max(SEPARATORS, key=header.count)
+
+
+def scan_table(path: str | os.PathLike[str]) -> pl.LazyFrame:
+    """Open a table lazily, by the ending of its name; CSV values stay texts, so that `007` remains an id.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The ending is unknown, or the file holds no columns or cannot be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file at {os.fspath(path)!r}")
+    ending = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+    if ending is None:
+        raise ValueError(f"{path.name!r} is no table this reads; give a file ending in {', '.join(SUFFIXES)}")
+    try:
+        if ending == ".parquet":
+            table = pl.scan_parquet(path)
+        elif ending in (".jsonl", ".ndjson"):
+            table = pl.scan_ndjson(path, infer_schema_length=None)
+        else:
+            table = pl.scan_csv(path, separator=separator_of(path), infer_schema=False)
+        table.collect_schema()
+    except pl.exceptions.NoDataError:
+        raise ValueError(f"{path.name!r} is empty; give a table with a header and at least one row") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ValueError(f"{path.name!r} cannot be read: {first_line(error)}") from None
+    return table
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def read_columns(path: str | os.PathLike[str], table: pl.LazyFrame, columns: dict[str, str]) -> pl.DataFrame:
+    """Read some columns of a table under their canonical names.
+
+    Raises:
+        ValueError: The file's content does not fit its columns, or there is no row.
+    """
+    name = Path(path).name
+    try:
+        frame = table.select(pl.col(column).alias(canonical) for canonical, column in columns.items()).collect()
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{name!r} cannot be read: {first_line(error)}") from None
+    if frame.is_empty():
+        raise ValueError(f"{name!r} has a header and no row; give at least one")
+    return frame
+
+
+def read_interactions(
+    path: str | os.PathLike[str], mapping: dict[str, str], *, with_texts: bool
+) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Read a table of events.
+
+    Args:
+        path: The file.
+        mapping: The caller's names, canonical name to column.
+        with_texts: Whether to read the items' text attributes from this table too.
+
+    Returns:
+        The table, and canonical name to column.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file cannot be read, has no row, or lacks a column.
+    """
+    table = scan_table(path)
+    found = table.collect_schema().names()
+    wanted = {**ALIASES, **ATTRIBUTE_ALIASES}
+    columns = recognise(found, wanted, mapping)
+    require_columns(columns, REQUIRED, found, Path(path).name)
+    events = (*REQUIRED, *OPTIONAL)
+    columns = {name: column for name, column in columns.items() if name in events or with_texts}
+    if with_texts and not set(columns) - set(events):
+        raise ValueError(
+            f"{Path(path).name}: no text of items among the columns {', '.join(map(repr, found))};\n"
+            "give a table of items with --items, or name a text column with --columns title=YOUR_COLUMN"
+        )
+    return read_columns(path, table, columns), columns
+
+
+def read_items(path: str | os.PathLike[str], mapping: dict[str, str]) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Read a table of items: the id, the attributes that are recognised, and every other column that holds words.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file cannot be read, has no row, no id or no text.
+    """
+    table = scan_table(path)
+    found = table.collect_schema().names()
+    columns = recognise(found, {"item_id": ALIASES["item_id"], **ATTRIBUTE_ALIASES}, mapping)
+    columns = {name: column for name, column in columns.items() if name == "item_id" or name not in ALIASES}
+    require_columns(columns, ["item_id"], found, Path(path).name)
+    others = {attribute_name(column): column for column in found if column not in columns.values()}
+    others = {name: column for name, column in others.items() if name not in columns}
+    items = read_columns(path, table, {**columns, **others})
+    wordless = [name for name in others if not is_textual(items[name])]
+    wordless += [name for name in columns if items[name].dtype.is_nested() and not is_textual(items[name])]
+    columns = {name: column for name, column in {**columns, **others}.items() if name not in wordless}
+    if len(columns) == 1:
+        raise ValueError(
+            f"{Path(path).name}: no text among the columns {', '.join(map(repr, found))};\n"
+            "name one with --columns title=YOUR_COLUMN"
+        )
+    return items.select(list(columns)), columns
+
+
+def read_files(
+    interactions: str | os.PathLike[str],
+    items: str | os.PathLike[str] | None = None,
+    mapping: dict[str, str] | None = None,
+) -> RawTables:
+    """Read events and items from files.
+
+    Args:
+        interactions: Table of events, one row each.
+        items: Table of items; None takes the items' texts from the table of events.
+        mapping: Canonical name to column, for names that are not recognised.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: A file cannot be read, is empty, lacks a column, or a mapped column is in neither.
+    """
+    mapping = mapping or {}
+    paths = [Path(path) for path in (interactions, items) if path is not None]
+    found = {path.name: scan_table(path).collect_schema().names() for path in paths}
+    for canonical, column in mapping.items():
+        if not any(column in names for names in found.values()):
+            tables = "; ".join(f"{name} has {', '.join(map(repr, names))}" for name, names in found.items())
+            raise ValueError(f"column {column!r}, mapped to {canonical}, is in no table: {tables}")
+    events, event_columns = read_interactions(interactions, mapping, with_texts=items is None)
+    if items is None:
+        attributes = [name for name in event_columns if name not in (*REQUIRED, *OPTIONAL)]
+        texts, item_columns = events.select("item_id", *attributes), {name: event_columns[name] for name in attributes}
+        events = events.drop(attributes)
+    else:
+        texts, item_columns = read_items(items, mapping)
+    return RawTables(
+        interactions=events,
+        items=texts.with_columns(as_ids(texts["item_id"]).alias("item_id")),
+        source="files",
+        licence="not stated: the files are the caller's",
+        citation="not stated: the files are the caller's",
+        inputs={path.name: path for path in paths},
+        columns={"interactions": event_columns, "items": item_columns},
+    )

@@ -1,0 +1,57 @@
+"""Histories: one row per user, all events in order, in Arrow on disk and read through `datasets` without loading it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+USERS_PER_BATCH = 1_000
+
+
+def group_by_user(interactions: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:
+    """Gather each user's events, dropped ones left out, in the order of the table.
+
+    Args:
+        interactions: `user_id`, `item_id`, `timestamp`, users and times ascending.
+        splits: `split` for each row of `interactions`.
+
+    Returns:
+        One row per user: `user_id`, and lists `item_id`, `timestamp`, `split`.
+
+    >>> events = pl.DataFrame({"user_id": ["a", "a", "b"], "item_id": ["2", "1", "2"], "timestamp": [5, 6, 5]})
+    >>> splits = pl.DataFrame({"split": ["train", "test", "dropped"]})
+    >>> group_by_user(events, splits).rows()
+    [('a', ['2', '1'], [5, 6], ['train', 'test'])]
+    """
+    labelled = interactions.select("user_id", "item_id", "timestamp").with_columns(splits["split"])
+    kept = labelled.filter(pl.col("split") != "dropped")
+    return kept.group_by("user_id", maintain_order=True).agg("item_id", "timestamp", "split")
+
+
+def write_histories(path: str | os.PathLike[str], histories: pl.DataFrame) -> None:
+    """Write histories as an Arrow stream with the features of `datasets`."""
+    import pyarrow as pa
+    from datasets import Features, List, Value
+
+    features = Features(
+        user_id=Value("string"),
+        item_id=List(Value("string")),
+        timestamp=List(Value("int64")),
+        split=List(Value("string")),
+    )
+    schema = features.arrow_schema
+    with pa.OSFile(os.fspath(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for rows in histories.iter_slices(USERS_PER_BATCH):
+            writer.write_table(rows.to_arrow().cast(schema))
+
+
+def read_histories(path: str | os.PathLike[str]) -> Dataset:
+    """Open histories memory-mapped: `user_id`, and lists `item_id`, `timestamp` (seconds), `split`."""
+    from datasets import Dataset
+
+    return Dataset.from_file(os.fspath(path))

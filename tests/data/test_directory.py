@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from llmrec.data import directory as directory_module
+from llmrec.data.directory import TABLES, DataDirectory, sha256_of, staged_directory
+from llmrec.data.preparation import SplitSettings, prepare
+from llmrec.data.schema import RawTables
+
+LEAVE_ONE_OUT = SplitSettings(kind="leave_one_out")
+
+
+def raw_tables(title: str = "Heat") -> RawTables:
+    events = pl.DataFrame({"user_id": ["a"] * 3, "item_id": ["1", "2", "1"], "timestamp": [5, 6, 7]})
+    items = pl.DataFrame({"item_id": ["1", "2"], "title": [title, "Babe"]})
+    return RawTables(events, items, "files", "none", "none", {})
+
+
+def write_data(path: Path, title: str = "Heat", overwrite: bool = False) -> DataDirectory:
+    with staged_directory(path, overwrite=overwrite) as staging:
+        prepare(raw_tables(title), staging, LEAVE_ONE_OUT)
+    return DataDirectory.open(path)
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [entry.name for entry in folder.iterdir() if entry.name.startswith(".")]
+
+
+def title_at(path: Path) -> str:
+    return DataDirectory.open(path).catalog.attributes(0)["title"]
+
+
+def test_a_directory_opens_with_everything_it_promises(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "new" / "data")
+    assert data.interactions.columns == ["user_id", "item_id", "timestamp"]
+    assert data.splits.columns == ["user_id", "item_id", "timestamp", "split", "reason"]
+    assert data.splits.select("user_id", "item_id", "timestamp").equals(data.interactions)
+    assert data.catalog.ids == ["1", "2"]
+    assert data.histories()[0]["split"] == ["train", "validation", "test"]
+    outputs = data.manifest["outputs"]
+    assert {name: outputs[name]["sha256"] for name in TABLES} == {name: sha256_of(data.path / name) for name in TABLES}
+    assert not leftovers(tmp_path) and not leftovers(tmp_path / "new")
+
+
+def test_prepared_data_is_replaced_only_on_request(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    write_data(path, "old")
+    with pytest.raises(FileExistsError, match="--overwrite true"):
+        write_data(path, "new")
+    assert title_at(path) == "old"
+    write_data(path, "new", overwrite=True)
+    assert title_at(path) == "new" and not leftovers(tmp_path)
+
+
+def test_an_empty_directory_may_be_used(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    assert write_data(tmp_path / "data").catalog.ids == ["1", "2"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_not_prepared_data_is_never_replaced(tmp_path: Path, overwrite: bool) -> None:
+    path = tmp_path / "data"
+    write_data(path)
+    (path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds 'notes.txt', which is no part"):
+        write_data(path, overwrite=overwrite)
+    (path / "manifest.json").unlink()
+    (path / "notes.txt").unlink()
+    with pytest.raises(FileExistsError, match="no part of a data directory"):
+        write_data(path, overwrite=overwrite)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "manifest.json").write_text('{"name": "an app"}')
+    with pytest.raises(ValueError, match="no manifest of a data directory"):
+        write_data(tmp_path / "other", overwrite=overwrite)
+
+
+def test_paths_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "file", tmp_path / "file" / "data"):
+        with pytest.raises(NotADirectoryError, match="is a file"):
+            write_data(path)
+    if Path("/proc/self").exists():
+        with pytest.raises(PermissionError, match="cannot be written"):
+            write_data(Path("/proc/data"))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_error_leaves_the_old_directory_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    write_data(path, "old")
+    with pytest.raises(RuntimeError), staged_directory(path, overwrite=True) as staging:
+        (staging / "interactions.parquet").write_text("half")
+        raise RuntimeError
+    assert title_at(path) == "old" and not leftovers(tmp_path)
+    with pytest.raises(RuntimeError), staged_directory(tmp_path / "deep" / "down"):
+        raise RuntimeError
+    assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_replacement_that_fails_puts_the_old_directory_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
+) -> None:
+    path = tmp_path / "data"
+    write_data(path, "old")
+    if not can_exchange:
+        monkeypatch.setattr(directory_module, "exchange", lambda first, second: False)
+    write_data(path, "new", overwrite=True)
+    assert title_at(path) == "new" and not leftovers(tmp_path)
+    real_replace = os.replace
+
+    def refuse_the_new(source: Path, target: Path) -> None:
+        if str(source).endswith(".partial"):
+            raise OSError("disk gone")
+        real_replace(source, target)
+
+    monkeypatch.setattr(directory_module, "exchange", lambda first, second: False)
+    monkeypatch.setattr(os, "replace", refuse_the_new)
+    with pytest.raises(OSError, match="disk gone"):
+        write_data(path, "newest", overwrite=True)
+    assert title_at(path) == "new" and not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize("moment", ["staged", "while putting in place"])
+def test_a_kill_at_any_time_leaves_a_whole_directory(tmp_path: Path, moment: str) -> None:
+    path = tmp_path / "data"
+    write_data(path, "old")
+    program = f"""
+import os, shutil, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_directory as t
+kill = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
+if {moment!r} == "staged":
+    t.directory_module.put_in_place = kill
+else:
+    t.directory_module.shutil.rmtree = kill
+t.write_data(t.Path({str(path)!r}), "new", overwrite=True)
+"""
+    killed = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert title_at(path) == ("old" if moment == "staged" else "new")
+
+
+def test_directories_that_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        DataDirectory.open(tmp_path / "data")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"holds no manifest.json"):
+        DataDirectory.open(tmp_path / "empty")
+    path = write_data(tmp_path / "data").path
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**manifest, "format_version": 99}))
+    with pytest.raises(ValueError, match="format_version 99, this llmrec reads 1"):
+        DataDirectory.open(path)
+    (path / "manifest.json").write_text("{")
+    with pytest.raises(ValueError, match="is no JSON"):
+        DataDirectory.open(path)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    (path / "items.parquet").rename(path / "aside.parquet")
+    with pytest.raises(FileNotFoundError, match=r"lacks items.parquet"):
+        DataDirectory.open(path)
+    (path / "items.parquet").write_bytes((path / "splits.parquet").read_bytes())
+    with pytest.raises(ValueError, match=r"items.parquet' is not the file that the manifest describes"):
+        DataDirectory.open(path)
