@@ -1,0 +1,106 @@
+"""What inference needs to know of a trained recommender, saved as sorted JSON beside the weights.
+
+Everything that only a training run needs (learning rate, epochs, dropout) lives in `llmrec.training.arguments` instead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+
+CONFIG_NAME = "llmrec_config.json"
+FORMAT_VERSION = 1
+HEADS = ("dual",)
+POOLINGS = ("mean", "last")
+
+
+@dataclass(kw_only=True)
+class RecommenderConfig:
+    """Settings that define the artefact.
+
+    Attributes:
+        base_model: name of the checkpoint the adapter was trained on; never a path of one machine.
+        base_revision: commit of that checkpoint on the Hub, or None when it came from a package or a folder.
+        base_sha256: SHA-256 of the checkpoint's weights, the same wherever they came from.
+        head: kind of scoring head; `dual` scores the whole catalogue by one inner product.
+        hybrid: whether known items have learned residuals and biases beside their text.
+        causal: True for decoders (GPT/Llama style), False for encoders (BERT style).
+        pooling: how an event's token states become one state: their `mean`, or the `last` token's.
+        max_tokens: tokens of text that the model reads of one history, header included.
+        max_vector_events: events older than the text that stand as their item vector alone, one position each.
+        window_overlap: share of the text budget kept when the window has to move on, in [0, 1).
+        max_item_tokens: tokens of an item's text that its frozen embedding reads.
+        has_clock: whether timestamps are times; False where they only order the events.
+        format_version: version of the folder format.
+
+    Raises:
+        ValueError: if a value is outside its range.
+    """
+
+    base_model: str
+    base_revision: str | None = None
+    base_sha256: str | None = None
+    head: str = "dual"
+    hybrid: bool = True
+    causal: bool = False
+    pooling: str = "mean"
+    max_tokens: int = 256
+    max_vector_events: int = 32
+    window_overlap: float = 0.5
+    max_item_tokens: int = 64
+    has_clock: bool = True
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        _require(self.head in HEADS, "head", self.head, f"is not one of {', '.join(HEADS)}")
+        _require(self.pooling in POOLINGS, "pooling", self.pooling, f"is not one of {', '.join(POOLINGS)}")
+        _require(self.max_tokens >= 8, "max_tokens", self.max_tokens, "leaves no room for an event; give at least 8")
+        _require(
+            self.max_vector_events >= 0, "max_vector_events", self.max_vector_events, "is negative; 0 turns it off"
+        )
+        _require(0 <= self.window_overlap < 1, "window_overlap", self.window_overlap, "is not in [0, 1)")
+        _require(self.max_item_tokens >= 4, "max_item_tokens", self.max_item_tokens, "is below 4")
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Write the configuration to `folder` as sorted JSON: equal settings give equal bytes."""
+        text = json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+        Path(folder, CONFIG_NAME).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> RecommenderConfig:
+        """Read the configuration of a saved folder.
+
+        An unknown key, written by a newer release, warns and is dropped; a missing one raises.
+
+        Raises:
+            FileNotFoundError: if the folder holds no llmrec configuration.
+            ValueError: if a required key is missing or the format is newer than this release reads.
+        """
+        path = Path(folder, CONFIG_NAME)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{str(folder)!r} is no llmrec adapter: it has no {CONFIG_NAME}.\n"
+                "Give the output folder of `llmrec train`, or a Hub name that llmrec pushed."
+            )
+        values = json.loads(path.read_text(encoding="utf-8"))
+        version = values.get("format_version")
+        if version != FORMAT_VERSION:
+            raise ValueError(
+                f"{CONFIG_NAME} has format_version {version!r}; this release reads {FORMAT_VERSION}.\n"
+                "Upgrade llmrec, or save the adapter again with this release."
+            )
+        known = {field.name: field for field in fields(cls)}
+        if unknown := sorted(set(values) - set(known)):
+            warnings.warn(f"{CONFIG_NAME}: ignoring unknown settings {', '.join(unknown)}", stacklevel=2)
+        required = [name for name, field in known.items() if field.default is MISSING]
+        if missing := [name for name in required if name not in values]:
+            raise ValueError(f"{CONFIG_NAME} lacks {', '.join(missing)}; save the adapter again.")
+        return cls(**{name: value for name, value in values.items() if name in known})
+
+
+def _require(holds: bool, name: str, value: object, rule: str) -> None:
+    if not holds:
+        raise ValueError(f"{name}={value!r} {rule}.")
