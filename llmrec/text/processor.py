@@ -1,0 +1,112 @@
+"""Serializer and tokenizer together: a history becomes passes, passes become a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from llmrec.configuration import RecommenderConfig
+from llmrec.text.batch import Batch, Pass, collate
+from llmrec.text.serializer import Serializer
+from llmrec.text.windows import Window, text_windows
+
+
+class ItemTexts(Protocol):
+    """Where an item's text attributes are found: a catalogue, or a catalogue and a request's new items."""
+
+    def attributes(self, index: int) -> dict[str, str]:
+        """Return the present text attributes of item `index`."""
+        ...
+
+
+class Processor:
+    """Turns histories into token blocks, windows and batches.
+
+    Args:
+        serializer: writes the text.
+        tokenizer: a Hugging Face fast tokenizer.
+        config: token budget, vector events, overlap.
+
+    Raises:
+        ValueError: if the header alone fills the token budget.
+    """
+
+    def __init__(self, serializer: Serializer, tokenizer: Any, config: RecommenderConfig) -> None:
+        self.serializer = serializer
+        self.tokenizer = tokenizer
+        self.config = config
+        # Encoders are used to a separator after every sentence; decoders to a new line.
+        self.separator = [tokenizer.sep_token_id] if tokenizer.sep_token_id is not None else self._ids("\n")[-1:]
+        first = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
+        self.header = ([] if first is None else [first]) + (self._ids(serializer.header) if serializer.header else [])
+        if not self.header:  # event tokens may need something to look at that is not an event
+            self.header = list(self.separator)
+        self.budget = config.max_tokens - len(self.header)
+        if self.budget <= 1:
+            raise ValueError(
+                f"the header takes {len(self.header)} of max_tokens={config.max_tokens!r}: no event fits.\n"
+                "Shorten the header or raise max_tokens."
+            )
+        pad = tokenizer.pad_token_id
+        self.pad_token_id: int = pad if pad is not None else (tokenizer.eos_token_id or 0)
+        self._blocks: dict[str, list[int]] = {}
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def blocks(self, items: np.ndarray, timestamps: np.ndarray, texts: ItemTexts) -> list[list[int]]:
+        """Return the token block of every event of one history.
+
+        Args:
+            items: (L,) item rows, oldest first.
+            timestamps: (L,) seconds since the epoch.
+            texts: the items' attributes.
+
+        An event that alone exceeds the budget stands as its item vector.
+        """
+        gaps = np.diff(timestamps, prepend=timestamps[:1]) if self.serializer.reads_time else None
+        return [
+            self._block(self.serializer.event(texts.attributes(int(item)), self._gap(gaps, position)))
+            for position, item in enumerate(items)
+        ]
+
+    @staticmethod
+    def _gap(gaps: np.ndarray | None, position: int) -> int | None:
+        return int(gaps[position]) if gaps is not None and position else None
+
+    def _block(self, text: str) -> list[int]:
+        block = self._blocks.get(text)
+        if block is None:
+            block = self._ids(text) + self.separator
+            block = self._blocks[text] = block if len(block) <= self.budget else self.separator
+        return block
+
+    def windows(self, blocks: Sequence[Sequence[int]], overlap: float | None = None) -> list[Window]:
+        """Split a history's blocks into text windows; `overlap` defaults to the configuration's."""
+        kept = self.config.window_overlap if overlap is None else overlap
+        return text_windows([len(block) for block in blocks], self.budget, kept)
+
+    def read(self, items: np.ndarray, blocks: Sequence[Sequence[int]], window: Window) -> Pass:
+        """Return the pass of a window: events before its text stand as their item vector alone."""
+        begin = max(0, window.start - self.config.max_vector_events)
+        vectors = [self.separator] * (window.start - begin)
+        return Pass(
+            items=items[begin : window.end],
+            blocks=[*vectors, *blocks[window.start : window.end]],
+            offset=begin,
+            first=window.first - begin,
+        )
+
+    def num_tokens(self, row: Pass) -> int:
+        """Return the tokens of a pass, header included."""
+        return len(self.header) + sum(map(len, row.blocks))
+
+    def batch(self, passes: Sequence[Pass]) -> Batch:
+        """Pad passes to one batch, on the tokenizer's padding side."""
+        return collate(passes, self.header, self.pad_token_id, self.tokenizer.padding_side)
+
+    def item_text(self, attributes: dict[str, str]) -> str:
+        """Return the text that an item's frozen embedding reads."""
+        return self.serializer.item(attributes)

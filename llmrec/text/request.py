@@ -1,0 +1,108 @@
+"""A caller's history and candidates, checked and turned into item rows and times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+
+from llmrec.data.catalog import Catalog
+
+Event = Mapping[str, Any]
+"""`item_id` of a known item or the text fields of an unknown one, and optionally `timestamp`."""
+MAX_SECONDS = 100_000_000_000
+"""Seconds until the year 5138; a larger timestamp is in another unit."""
+NOT_TEXT = frozenset({"item_id", "timestamp", "event_type", "rating", "session_id"})
+
+
+class Request:
+    """One history and its candidates: known items by catalogue index, new ones behind them, each once.
+
+    Args:
+        catalog: the known items.
+        history: events, oldest first.
+        candidates: items to score.
+
+    Attributes:
+        new: text attributes of the items that the catalogue lacks.
+        items: (L,) item rows of the history.
+        timestamps: (L,) seconds since the epoch; zero where no event has a time.
+        candidates: (C,) item rows.
+
+    Raises:
+        ValueError: if the history is empty or out of order, or an item is neither known nor has text.
+    """
+
+    def __init__(self, catalog: Catalog, history: Sequence[Event], candidates: Sequence[Event] = ()) -> None:
+        if not history:
+            raise ValueError("the history is empty: give at least one event with a known item_id or text fields.")
+        self.catalog = catalog
+        self.new: list[dict[str, str]] = []
+        rows = [self._row(event, f"event {position}") for position, event in enumerate(history)]
+        self.items = np.array(rows, dtype=np.int64)
+        self.timestamps = _timestamps(history)
+        rows = [self._row(event, f"candidate {position}") for position, event in enumerate(candidates)]
+        self.candidates = np.array(rows, dtype=np.int64)
+
+    def attributes(self, index: int) -> dict[str, str]:
+        """Return the text attributes of an item row."""
+        return self.catalog.attributes(index) if index < len(self.catalog) else self.new[index - len(self.catalog)]
+
+    def _row(self, event: Event, place: str) -> int:
+        item_id = event.get("item_id")
+        if item_id is not None and str(item_id) in self.catalog:
+            return self.catalog.index(str(item_id))
+        text = {name: str(value) for name, value in event.items() if name not in NOT_TEXT and value is not None}
+        if not text:
+            what = (
+                f"item {item_id!r} is not in the catalogue"
+                if item_id is not None
+                else f"{dict(event)!r} has no item_id"
+            )
+            raise ValueError(
+                f"{place}: {what} and no text fields describe it.\nAdd text, such as title=..., or a known id."
+            )
+        if text not in self.new:
+            self.new.append(text)
+        return len(self.catalog) + self.new.index(text)
+
+
+def _timestamps(history: Sequence[Event]) -> np.ndarray:
+    """Return the events' times (L,) in seconds; all zero where none has one.
+
+    Raises:
+        ValueError: if some have a time and some not, the unit is not seconds, or the order is not that of time.
+    """
+    given = [event.get("timestamp") for event in history]
+    if all(value is None for value in given):
+        return np.zeros(len(given), dtype=np.int64)
+    seconds = [_seconds(value, position) for position, value in enumerate(given)]
+    for position in range(1, len(seconds)):
+        if seconds[position] < seconds[position - 1]:
+            raise ValueError(
+                f"event {position} is earlier ({seconds[position]}) than the one before it ({seconds[position - 1]}): "
+                "give the history oldest first."
+            )
+    return np.array(seconds, dtype=np.int64)
+
+
+def _seconds(value: Any, position: int) -> int:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError(f"event {position}: timestamp {value!r} is neither seconds nor an ISO date.") from None
+    if isinstance(value, datetime):
+        value = (value if value.tzinfo else value.replace(tzinfo=timezone.utc)).timestamp()
+    if value is None or isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise ValueError(
+            f"event {position}: timestamp {value!r}: give seconds since the epoch to all events or to none."
+        )
+    if not 0 <= value < MAX_SECONDS:
+        raise ValueError(
+            f"event {position}: timestamp {value!r} is no time in seconds since the epoch.\n"
+            "Divide milliseconds by 1000."
+        )
+    return int(value)

@@ -1,0 +1,61 @@
+"""The one serializer: training, evaluation and recommendation all read what this object writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from llmrec.text.gaps import gap_words
+from llmrec.text.template import EVENT_FIELDS, PromptTemplate, field_names, render
+
+UNNAMED = "unnamed item"
+
+
+class Serializer:
+    """Writes items and events as text.
+
+    Args:
+        template: the patterns to fill.
+        has_clock: whether timestamps are times; without a clock (ordinals) there are no gaps to speak of.
+    """
+
+    def __init__(self, template: PromptTemplate, has_clock: bool = True) -> None:
+        self.template = template
+        self.has_clock = has_clock
+        self.reads_time = has_clock and bool(field_names(template.event) & EVENT_FIELDS)
+
+    @property
+    def header(self) -> str:
+        """The text before the history."""
+        return self.template.header
+
+    def item(self, attributes: Mapping[str, str]) -> str:
+        """Return an item's own text.
+
+        >>> Serializer(PromptTemplate(item="{title}[ | {brand}]")).item({"title": "Hex key"})
+        'Hex key'
+        """
+        return render(self.template.item, self._cut(attributes)) or UNNAMED
+
+    def event(self, attributes: Mapping[str, str], gap: int | None = None) -> str:
+        """Return the text of one event.
+
+        Args:
+            attributes: the item's text attributes.
+            gap: seconds since the event before; None for the first event.
+
+        >>> Serializer(PromptTemplate(event="{title}[, {gap}]")).event({"title": "Hex key"}, gap=90_000)
+        'Hex key, the next day'
+        """
+        values = dict(self._cut(attributes))
+        words = gap_words(gap) if self.reads_time and gap is not None else None
+        if words is not None:
+            values["gap"] = words
+        return render(self.template.event, values) or UNNAMED
+
+    def _cut(self, attributes: Mapping[str, str]) -> dict[str, str]:
+        limits = self.template.max_words
+        return {
+            name: " ".join(value.split()[: limits[name]]) if name in limits else value
+            for name, value in attributes.items()
+            if name not in EVENT_FIELDS  # an item column called "gap" must not pose as a time
+        }

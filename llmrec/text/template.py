@@ -1,0 +1,174 @@
+"""Prompt templates: how an event and an item read, as patterns of named fields.
+
+A pattern is text with `{field}` placeholders. A part in square brackets is dropped, brackets and all, when one of its
+fields is missing: `{title}[ by {brand}]`. Only bare names are accepted, so a template from a stranger can reach
+nothing but the item's attributes.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+TEMPLATE_NAME = "prompt.json"
+EVENT_FIELDS = frozenset({"gap"})
+"""Fields that belong to an event instead of its item."""
+
+_TOKEN = re.compile(r"\{([^{}]*)\}|([\[\]{}])")
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    """Patterns for the parts of a prompt.
+
+    Attributes:
+        header: the text before the history; has no fields.
+        event: pattern of one event; may use `{gap}`, the time since the event before it.
+        item: pattern of an item's own text, which its frozen embedding reads.
+        max_words: field to the number of words it is cut to; a field without one is not cut.
+
+    Raises:
+        ValueError: if a pattern has no placeholder, an unbalanced bracket, or a field that is more than a bare name.
+    """
+
+    header: str = ""
+    event: str = "{title}"
+    item: str = "{title}"
+    max_words: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if field_names(self.header):
+            raise ValueError(f"header {self.header!r} has placeholders; it stands before any event: use plain text.")
+        for name, pattern in (("event", self.event), ("item", self.item)):
+            if not field_names(pattern) - EVENT_FIELDS:
+                raise ValueError(
+                    f"{name} pattern {pattern!r} has no item field: every event would read the same.\n"
+                    "Use at least one placeholder, such as {title}."
+                )
+        if timed := field_names(self.item) & EVENT_FIELDS:
+            raise ValueError(f"item pattern {self.item!r} uses {sorted(timed)}, which only events have.")
+        if bad := {name: words for name, words in self.max_words.items() if not isinstance(words, int) or words < 1}:
+            raise ValueError(f"max_words {bad!r}: give a whole number of words, at least 1.")
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """Names of the item attributes that the patterns use."""
+        return (field_names(self.event) | field_names(self.item)) - EVENT_FIELDS
+
+    def check_fields(self, available: frozenset[str] | set[str]) -> None:
+        """Raise ValueError if a field outside brackets is not among the `available` attributes."""
+        for name, pattern in (("event", self.event), ("item", self.item)):
+            missing = required_names(pattern) - EVENT_FIELDS - available
+            if missing:
+                raise ValueError(
+                    f"{name} pattern {pattern!r} needs {sorted(missing)}, which the items do not have.\n"
+                    f"They have: {', '.join(sorted(available)) or 'no text at all'}. "
+                    "Change the template, or put the part in [square brackets]."
+                )
+
+    @classmethod
+    def load(cls, source: str | os.PathLike) -> PromptTemplate:
+        """Read a template from a file, a saved folder, or by the name of one that llmrec ships.
+
+        Raises:
+            FileNotFoundError: if there is no such file and no shipped template of that name.
+            ValueError: if the file is not a template.
+        """
+        path = Path(source)
+        if path.is_dir():
+            path = path / TEMPLATE_NAME
+        elif not path.suffix and not path.exists():
+            path = prompts_folder() / f"{source}.json"
+        if not path.is_file():
+            names = ", ".join(sorted(file.stem for file in prompts_folder().glob("*.json")))
+            raise FileNotFoundError(f"no template {str(source)!r}: give a .json file, or one of: {names}.")
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"template {str(source)!r} is not JSON: {error}.") from None
+        known = {"header", "event", "item", "max_words"}
+        if not isinstance(values, dict) or set(values) - known:
+            raise ValueError(f"template {str(source)!r} must be an object with the keys {', '.join(sorted(known))}.")
+        return cls(**values)
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Write the template to `folder`, as sorted JSON."""
+        text = json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        Path(folder, TEMPLATE_NAME).write_text(text, encoding="utf-8")
+
+
+def prompts_folder() -> Path:
+    """Return the folder of shipped templates: inside the wheel, or beside the package in a checkout."""
+    package = Path(str(importlib.resources.files("llmrec")))
+    inside = package / "prompts"
+    return inside if inside.is_dir() else package.parent / "prompts"
+
+
+def field_names(pattern: str) -> frozenset[str]:
+    """Return every field of a pattern.
+
+    >>> sorted(field_names("{title}[ by {brand}]"))
+    ['brand', 'title']
+    """
+    return frozenset(name for _, names in _parts(pattern) for name in names)
+
+
+def required_names(pattern: str) -> frozenset[str]:
+    """Return the fields outside square brackets.
+
+    >>> sorted(required_names("{title}[ by {brand}]"))
+    ['title']
+    """
+    return frozenset(name for optional, names in _parts(pattern) for name in names if not optional)
+
+
+def render(pattern: str, values: Mapping[str, str]) -> str:
+    """Fill a pattern; a bracketed part with a missing field is dropped, other missing fields are empty.
+
+    >>> render("{title}[ by {brand}][, {gap}]", {"title": "Hex key", "gap": "2 days later"})
+    'Hex key, 2 days later'
+    """
+    pieces = []
+    for optional, names, text in _segments(pattern):
+        if optional and any(not values.get(name) for name in names):
+            continue
+        pieces.append(_TOKEN.sub(lambda match: values.get(match[1]) or "", text))
+    return " ".join("".join(pieces).split())
+
+
+def _parts(pattern: str) -> list[tuple[bool, tuple[str, ...]]]:
+    return [(optional, names) for optional, names, _ in _segments(pattern)]
+
+
+def _segments(pattern: str) -> list[tuple[bool, tuple[str, ...], str]]:
+    """Split a pattern into (optional, field names, text) segments, checking it on the way."""
+    segments: list[tuple[bool, tuple[str, ...], str]] = []
+    optional, start = False, 0
+    names: list[str] = []
+
+    def close(end: int) -> None:
+        nonlocal names
+        if end > start:
+            segments.append((optional, tuple(names), pattern[start:end]))
+        names = []
+
+    for match in _TOKEN.finditer(pattern):
+        name, bracket = match[1], match[2]
+        if name is not None:
+            if not name.isidentifier():
+                raise ValueError(f"field {match[0]!r} in pattern {pattern!r} is not a bare name such as {{title}}.")
+            names.append(name)
+        elif bracket == ("]" if optional else "["):
+            close(match.start())
+            optional, start = not optional, match.end()
+        else:
+            raise ValueError(f"pattern {pattern!r} has an unbalanced {bracket!r} at character {match.start()}.")
+    if optional:
+        raise ValueError(f"pattern {pattern!r} has a '[' that is never closed.")
+    close(len(pattern))
+    return segments
