@@ -1,0 +1,1 @@
+"""What reads and scores: the backbone with its masks, item tables and heads, joined in `RecModel`."""

@@ -1,0 +1,83 @@
+"""LoRA on the backbone, through peft: which modules, what else is trained, and what is saved with it."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from torch import nn
+from transformers import PreTrainedModel
+
+from llmrec.models.modeling import RecModel
+
+HEAD = "rec_head"
+"""Name of the head in `modules_to_save`: peft matches by suffix, so it must not end another module's name."""
+
+
+def linear_names(backbone: PreTrainedModel) -> list[str]:
+    """Return the last parts of the names of the backbone's linear layers, sorted."""
+    return sorted({name.rsplit(".", 1)[-1] for name, layer in backbone.named_modules() if isinstance(layer, nn.Linear)})
+
+
+def target_modules(backbone: PreTrainedModel, asked: list[str] | None) -> list[str]:
+    """Choose the layers LoRA adapts: those asked for, else peft's default for the architecture, else all linear ones.
+
+    Raises:
+        ValueError: if a name is none of the backbone's linear layers.
+    """
+    available = linear_names(backbone)
+    if asked == ["all-linear"]:
+        return available
+    chosen = asked or TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(backbone.config.model_type, available)
+    if asked and (unknown := sorted(set(asked) - set(available))):
+        raise ValueError(f"lora_target_modules {unknown!r}: the backbone's linear layers are {', '.join(available)}.")
+    return sorted(chosen)
+
+
+def add_adapter(model: RecModel, rank: int, alpha: int, dropout: float, targets: list[str] | None = None) -> PeftModel:
+    """Wrap the model with a fresh LoRA adapter; head and item tables are trained whole.
+
+    Args:
+        model: the assembled model; changed in place.
+        rank: width of the update, r.
+        alpha: scale of the update, times 1 / r.
+        dropout: on the adapter's input, in training.
+        targets: names of linear layers; None chooses by architecture.
+    """
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=target_modules(model.backbone, targets),
+        modules_to_save=[HEAD],
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        adapted = get_peft_model(model, config)
+    model.rec_items.requires_grad_(True)  # peft froze them; they are saved apart from it
+    return adapted
+
+
+def load_adapter(model: RecModel, folder: Path, trainable: bool = False) -> PeftModel:
+    """Wrap the model with a saved adapter.
+
+    Raises:
+        ValueError: if the adapter lacks weights of its own, which peft alone would only warn about.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+    for warning in caught:
+        if "missing adapter keys" in str(warning.message):
+            raise ValueError(f"the adapter in {str(folder)!r} is incomplete: {str(warning.message)[:200]}")
+    model.rec_items.requires_grad_(trainable)
+    return adapted
+
+
+def inner(model: nn.Module) -> RecModel:
+    """Return the `RecModel` inside a peft model, or the model itself."""
+    found = model.get_base_model() if isinstance(model, PeftModel) else model
+    assert isinstance(found, RecModel)
+    return found

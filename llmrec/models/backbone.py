@@ -1,0 +1,108 @@
+"""The pretrained checkpoint: loading it, knowing its family, and finding out whether it honours a mask."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+from llmrec.checkpoints import Checkpoint
+from llmrec.models.attention import attention_mask
+
+ATTENTION = ("sdpa", "eager")
+"""Attention implementations that honour the additive mask on every device; flash and flex attention do not."""
+LEAK_TOLERANCE = 1e-4
+
+
+def is_causal(config: Any) -> bool:
+    """Tell a decoder (GPT, Llama) from an encoder (BERT) by its configuration."""
+    return config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and (
+        config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES or bool(getattr(config, "is_decoder", False))
+    )
+
+
+def load_backbone(checkpoint: Checkpoint, attn_implementation: str = "sdpa") -> PreTrainedModel:
+    """Load the checkpoint's model without any task head, in float32, and check that it honours masks.
+
+    Raises:
+        ValueError: if the architecture cannot take llmrec's masks, or the attention implementation is not supported.
+    """
+    if attn_implementation not in ATTENTION:
+        raise ValueError(f"attn_implementation={attn_implementation!r} is not one of {', '.join(ATTENTION)}.")
+    config = AutoConfig.from_pretrained(checkpoint.path, trust_remote_code=False)
+    if getattr(config, "is_encoder_decoder", False):
+        raise ValueError(
+            f"{checkpoint.name!r} is an encoder-decoder ({config.model_type}); give an encoder or a decoder."
+        )
+    backbone = AutoModel.from_pretrained(
+        checkpoint.path,
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=False,
+        attn_implementation=attn_implementation,
+    )
+    if hasattr(backbone, "pooler"):
+        backbone.pooler = None  # unused: states are pooled per event
+    check_backbone(backbone, checkpoint.name)
+    return backbone
+
+
+def load_tokenizer(folder: Any) -> Any:
+    """Load the fast tokenizer of a checkpoint or saved folder; it never pads or cuts by itself here."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if not tokenizer.is_fast:
+        raise ValueError(f"{str(folder)!r} has no fast tokenizer (tokenizer.json), which llmrec needs.")
+    return tokenizer
+
+
+def position_offset(backbone: nn.Module) -> int:
+    """Return the number of the first position: RoBERTa-style models count from behind their padding index."""
+    for name, module in backbone.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            return 0 if module.padding_idx is None else module.padding_idx + 1
+    return 0
+
+
+def max_positions(backbone: PreTrainedModel) -> int:
+    """Return how many tokens a row may have."""
+    return int(getattr(backbone.config, "max_position_embeddings", 1 << 30)) - position_offset(backbone)
+
+
+def run_backbone(backbone: PreTrainedModel, embeddings: Tensor, position_ids: Tensor, mask: Tensor) -> Tensor:
+    """Return the last hidden states (B, T, D) of embeddings (B, T, D), positions (B, T) and a mask (B, 1, T, T)."""
+    return backbone(
+        inputs_embeds=embeddings, position_ids=position_ids, attention_mask=mask, use_cache=False
+    ).last_hidden_state
+
+
+@torch.no_grad()
+def check_backbone(backbone: PreTrainedModel, name: str) -> None:
+    """Raise ValueError if later events reach earlier states, or if the model takes no positions or embeddings.
+
+    Architectures differ in whether they honour a mask of their caller, so each is asked once, with six tokens.
+    """
+    accepted = inspect.signature(backbone.forward).parameters
+    if missing := [word for word in ("inputs_embeds", "position_ids", "attention_mask") if word not in accepted]:
+        raise ValueError(
+            f"{name!r} ({backbone.config.model_type}) takes no {', '.join(missing)}; llmrec cannot use it."
+        )
+    training = backbone.training
+    backbone.eval()
+    block = torch.tensor([[0, 1, 1, 2, 2, 3]])
+    mask = attention_mask(block, causal=is_causal(backbone.config))
+    tokens = torch.arange(1, 7)[None]
+    changed = torch.where(block >= 2, tokens + 5, tokens)
+    embed = backbone.get_input_embeddings()
+    positions = torch.arange(6)[None] + position_offset(backbone)
+    before, after = (run_backbone(backbone, embed(ids), positions, mask) for ids in (tokens, changed))
+    backbone.train(training)
+    leak = (before - after)[block < 2].abs().max().item()
+    if not leak <= LEAK_TOLERANCE:
+        raise ValueError(
+            f"{name!r} ({backbone.config.model_type}) does not honour attention masks: a later event changed an "
+            f"earlier state by {leak:.2g}.\nUse a checkpoint whose attention accepts a 4D mask, such as BERT or Llama."
+        )
