@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 from datasets import Dataset
 
 from llmrec.data.catalog import Catalog
+from llmrec.data.directory import staged_directory
+from llmrec.data.preparation import SplitSettings, prepare
+from llmrec.data.schema import RawTables
 from llmrec.evaluation.cases import Cases
+
+TITLES = (
+    "heat alien brazil casino fargo matrix memento seven speed twister vertigo zodiac gravity rocky jaws "
+    "red-hammer blue-saw green-drill large-screw small-nail wooden-ladder steel-bolt paint-brush red-glue"
+).split()
+START = 1_600_000_000  # 13 September 2020
 
 
 def catalog_of(item_ids: str) -> Catalog:
@@ -39,3 +50,55 @@ def cases_of(rows: list[list[int]], targets: list[tuple[int, int]], num_items: i
         num_items=num_items,
         split="test",
     )
+
+
+def items_frame(num_items: int = 24) -> pl.DataFrame:
+    """Items i00, i01, … with a title; some have a brand and genres. Items i02 and i03 are twins: the same text."""
+    titles = [
+        TITLES[index % len(TITLES)].replace("-", " ") + " title" * (index // len(TITLES)) for index in range(num_items)
+    ]
+    titles[3] = titles[2]
+    return pl.DataFrame(
+        {
+            "item_id": [f"i{index:02}" for index in range(num_items)],
+            "title": titles,
+            "brand": [("acme", "bosch", None)[index % 3] if index != 3 else None for index in range(num_items)],
+            "genres": [
+                ("drama, crime", None)[index % 2] if index != 3 else "drama, crime" for index in range(num_items)
+            ],
+        },
+        schema_overrides={"brand": pl.String, "genres": pl.String},
+    )
+
+
+def random_histories(num_users: int, num_items: int, length: int, seed: int = 0) -> list[list[int]]:
+    """Item indices of users who walk through the catalogue in small steps, so that there is something to learn."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for _ in range(num_users):
+        steps = random.integers(1, 4, size=int(random.integers(max(3, length // 2), length + 1)))
+        rows.append(((random.integers(num_items) + np.cumsum(steps)) % num_items).tolist())
+    return rows
+
+
+def data_directory(
+    folder: Path, num_users: int = 12, num_items: int = 24, length: int = 10, split: str = "leave_one_out"
+) -> Path:
+    """Prepare a data directory of random users at `folder`, and return it."""
+    rows = random_histories(num_users, num_items, length)
+    events = [
+        (f"u{user:02}", f"i{item:02}", START + 86_400 * 3 * place + user)
+        for user, row in enumerate(rows)
+        for place, item in enumerate(row)
+    ]
+    raw = RawTables(
+        interactions=pl.DataFrame(events, schema=["user_id", "item_id", "timestamp"], orient="row"),
+        items=items_frame(num_items),
+        source="tests",
+        licence="none",
+        citation="none",
+        inputs={},
+    )
+    with staged_directory(folder) as staging:
+        prepare(raw, staging, SplitSettings(kind=split))
+    return folder

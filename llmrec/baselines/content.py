@@ -1,0 +1,100 @@
+"""The frozen-text baseline: what a person would be shown next if only the words of the items counted.
+
+On rich texts it is the bar to pass. A user is the recency-weighted mean of the history's item vectors, an item scores
+by its cosine to that mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from llmrec.baselines.case_batches import HistoryCases, case_batches
+
+NEGLIGIBLE_WEIGHT = 2.0**-40
+"""An event whose weight is below this, relative to the latest, cannot move a float32 score."""
+
+
+def unique_rows(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the distinct rows, in order of first appearance, and which of them each row is.
+
+    Score the distinct rows once and expand with the second array, and twins tie exactly: a matrix product may give
+    equal columns results that differ in the last bit, depending on where they stand. Rows are compared bit by bit (0.0
+    and -0.0 are one), so vectors that differ by rounding are not merged; encode equal texts once.
+
+    Args:
+        vectors: (N, D).
+
+    Returns:
+        The distinct rows (M, D) and, for each row, its place among them (N,) int64: `unique[inverse]` equals `vectors`.
+
+    Raises:
+        ValueError: If the array does not have two dimensions.
+
+    >>> unique, inverse = unique_rows(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]))
+    >>> unique.tolist(), inverse.tolist()
+    ([[1.0, 0.0], [0.0, 1.0]], [0, 1, 0])
+    """
+    if vectors.ndim != 2:
+        raise ValueError(f"vectors of shape {vectors.shape!r}: give one row per item, (N, D)")
+    places: dict[bytes, int] = {}
+    inverse = np.empty(len(vectors), dtype=np.int64)
+    firsts: list[int] = []
+    for index, row in enumerate(vectors):
+        place = places.setdefault((row + 0.0).tobytes(), len(places))
+        if place == len(firsts):
+            firsts.append(index)
+        inverse[index] = place
+    return vectors[firsts], inverse
+
+
+class ContentBaseline:
+    """Score items by cosine to the recency-weighted mean of the history's item vectors.
+
+    The vector of a history h_1 … h_n is normalise(Σ decay^(n-j) · v(h_j)), as in the content path of the model. Items
+    whose vectors are equal score equally, to the last bit; a zero vector (an item without words) scores zero.
+    """
+
+    def __init__(self, item_vectors: np.ndarray, decay: float = 0.7):
+        """Take the item vectors and how fast the past fades.
+
+        Args:
+            item_vectors: (N, D), one row per catalogue item, of length one or zero.
+            decay: Weight of an event relative to the one after it, in (0, 1].
+
+        Raises:
+            ValueError: If rows are of another length or not finite, or `decay` is out of range.
+        """
+        if not 0 < decay <= 1:
+            raise ValueError(f"decay is {decay!r}: an event's weight relative to the next lies in (0, 1]; try 0.7")
+        unique, self.inverse = unique_rows(np.asarray(item_vectors, dtype=np.float32))
+        lengths = np.linalg.norm(unique, axis=1)
+        wrong = np.flatnonzero(~(np.isclose(lengths, 1, atol=1e-3) | (lengths == 0)))
+        if wrong.size:
+            raise ValueError(
+                f"item vectors of length {lengths[wrong[0]].item()!r}: rows must have length one or be zero; "
+                "divide each row by its norm"
+            )
+        # Sums in float64 and one rounding to float32 at the end make scores the same for every batch size.
+        self.unique_vectors = unique.astype(np.float64)  # (M, D)
+        self.decay = decay
+        self.max_events = math.ceil(math.log(NEGLIGIBLE_WEIGHT) / math.log(decay)) if decay < 1 else None
+
+    def user_vector(self, history: np.ndarray) -> np.ndarray:
+        """Return the unit vector (D,) of a history of item indices (L,), oldest first; zero for an empty one."""
+        recent = history[-self.max_events :] if self.max_events else history
+        weights = self.decay ** np.arange(len(recent) - 1, -1, -1, dtype=np.float64)
+        vector = weights @ self.unique_vectors[self.inverse[recent]]
+        length = np.linalg.norm(vector)
+        return vector / length if length > 0 else vector
+
+    def catalogue_scores(self, cases: HistoryCases) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """Yield case numbers (B,) and the scores of all items (B, N) float32, every case once."""
+        for numbers in case_batches(len(cases.position), len(self.inverse)):
+            histories = [cases.items[cases.user[case]][: cases.position[case]] for case in numbers]
+            users = np.stack([self.user_vector(history) for history in histories])  # (B, D)
+            scores = torch.from_numpy(users @ self.unique_vectors.T).float()  # (B, M)
+            yield numbers, scores.index_select(1, torch.from_numpy(self.inverse))

@@ -1,0 +1,179 @@
+"""What is ranked: the targets of a split, each with the history before it.
+
+A case is a user and a position; its history is everything before that position and its target stands at it. Nothing
+after a user's last target is kept, so cases of the validation split hold no test event that comes later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from llmrec.data.catalog import Catalog
+
+SPLITS = ("validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """Targets to rank, grouped by user.
+
+    Raises:
+        ValueError: If the arrays do not fit each other, or a target has no earlier event.
+    """
+
+    users: list[str]
+    """`user_id` of each user."""
+    items: list[np.ndarray]
+    """`item_index` of each user's events in order, each (L,) int64."""
+    timestamps: list[np.ndarray]
+    """Time of each of those events, each (L,) int64: seconds, or ordinals where the data have no clock."""
+    user: np.ndarray
+    """(number of cases,) int64: row of the case's user in the lists above."""
+    position: np.ndarray
+    """(number of cases,) int64: position of the case's target in that row, at least 1."""
+    num_items: int
+    """Catalogue items, N."""
+    split: str
+    """Name of the split that the targets come from."""
+    num_without_history: int = 0
+    """Targets of the whole split that were kept out because no event precedes them."""
+
+    def __post_init__(self) -> None:
+        if not len(self.users) == len(self.items) == len(self.timestamps):
+            raise ValueError(
+                f"{len(self.users)} users, {len(self.items)} item rows, {len(self.timestamps)} time rows: give one each"
+            )
+        for user_id, items, timestamps in zip(self.users, self.items, self.timestamps, strict=True):
+            if len(items) != len(timestamps):
+                raise ValueError(f"user {user_id!r} has {len(items)} items and {len(timestamps)} times: give one each")
+            if len(items) and (items.min() < 0 or items.max() >= self.num_items):
+                raise ValueError(f"user {user_id!r} has an item_index outside 0..{self.num_items - 1}")
+        if self.user.shape != self.position.shape or self.user.ndim != 1:
+            raise ValueError(
+                f"user {self.user.shape!r} and position {self.position.shape!r}: give one of each per case"
+            )
+        if len(self) and (self.user.min() < 0 or self.user.max() >= len(self.users)):
+            raise ValueError(f"a case's user lies outside 0..{len(self.users) - 1}, the rows of users")
+        lengths = np.array([len(items) for items in self.items], dtype=np.int64)
+        wrong = np.flatnonzero((self.position < 1) | (self.position >= lengths[self.user]))
+        if wrong.size:
+            raise ValueError(
+                f"case {wrong[0]} has its target at position {self.position[wrong[0]].item()!r}: "
+                "it needs an event before it and must lie in its user's row"
+            )
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @classmethod
+    def from_histories(
+        cls, histories: Dataset, catalog: Catalog, split: str, max_users: int | None = None, seed: int = 0
+    ) -> Cases:
+        """Collect the targets of a split from histories, one row per user.
+
+        Users without a target in the split, or with none that has an earlier event, are left out. Does not check that
+        the split follows the clock; the data directory does.
+
+        Args:
+            histories: One row per user with `user_id` and the lists `item_id`, `timestamp`, `split`, in order of time.
+            catalog: Items that are ranked.
+            split: `validation` or `test`.
+            max_users: Draw this many of the users with a case, without replacement; `None` for all.
+            seed: Seed of that draw. The drawn users keep their order.
+
+        Raises:
+            ValueError: If the split is unknown or has no case, an item is not in the catalogue, or `max_users` is not
+                positive.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"split {split!r}: targets are taken from one of {', '.join(SPLITS)}")
+        if max_users is not None and max_users < 1:
+            raise ValueError(f"max_users is {max_users!r}: give at least 1, or None for all users")
+        users: list[str] = []
+        rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # items, timestamps, target positions
+        num_without_history = 0
+        for user_id, items, timestamps, splits in _user_rows(histories, catalog):
+            positions = np.flatnonzero(splits == split)
+            num_without_history += int((positions == 0).sum())
+            positions = positions[positions > 0]
+            if len(positions):
+                end = positions[-1] + 1
+                users.append(user_id)
+                rows.append((items[:end].copy(), timestamps[:end].copy(), positions))
+        if not users:
+            raise ValueError(
+                f"split {split!r} has no target with an event before it ({num_without_history} without): "
+                "choose another split or prepare the data with larger fractions"
+            )
+        if max_users is not None and max_users < len(users):
+            drawn = np.sort(np.random.default_rng(seed).choice(len(users), size=max_users, replace=False))
+            users, rows = [users[row] for row in drawn], [rows[row] for row in drawn]
+        return cls(
+            users=users,
+            items=[row[0] for row in rows],
+            timestamps=[row[1] for row in rows],
+            user=np.repeat(np.arange(len(users)), [len(row[2]) for row in rows]),
+            position=np.concatenate([row[2] for row in rows]),
+            num_items=len(catalog),
+            split=split,
+            num_without_history=num_without_history,
+        )
+
+    def history(self, case: int) -> np.ndarray:
+        """Return the item indices before the target, oldest first, (L,)."""
+        return self.items[self.user[case]][: self.position[case]]
+
+    def seen(self, case: int) -> np.ndarray:
+        """Return the distinct item indices of the history, sorted."""
+        return np.unique(self.history(case))
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        """Item index of every target, (number of cases,) int64."""
+        pairs = zip(self.user, self.position, strict=True)
+        return np.fromiter((self.items[user][position] for user, position in pairs), dtype=np.int64, count=len(self))
+
+    @cached_property
+    def repeated(self) -> np.ndarray:
+        """Which targets stand in their own history already, (number of cases,) bool; masking makes them misses."""
+        return np.array([target in self.history(case) for case, target in enumerate(self.targets)], dtype=bool)
+
+    @property
+    def tied_event_share(self) -> float:
+        """Share of the events kept here whose time is that of a neighbour, so that their order is a convention."""
+        num_tied = 0
+        for times in self.timestamps:
+            same = np.diff(times) == 0
+            num_tied += int((np.append(same, False) | np.insert(same, 0, False)).sum()) if len(times) else 0
+        return num_tied / max(1, sum(len(times) for times in self.timestamps))
+
+
+def _user_rows(histories: Dataset, catalog: Catalog) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield each user's id, item indices, timestamps and splits, the last three (L,)."""
+    catalog_index = pl.DataFrame({"item_id": catalog.ids, "item_index": np.arange(len(catalog))})
+    columns = histories.select_columns(["user_id", "item_id", "timestamp", "split"])
+    for table in columns.with_format("arrow").iter(batch_size=1000):
+        batch = pl.DataFrame(pl.from_arrow(table))
+        events = batch.explode("item_id", "timestamp", "split").join(
+            catalog_index, on="item_id", how="left", maintain_order="left"
+        )
+        unknown = events.filter(pl.col("item_index").is_null())
+        if len(unknown):
+            raise ValueError(
+                f"item {unknown['item_id'][0]!r} of user {unknown['user_id'][0]!r} is not in the catalogue: "
+                "every event needs an item with text; prepare the data again"
+            )
+        arrays = [events[name].to_numpy() for name in ("item_index", "timestamp", "split")]
+        ends = np.cumsum(batch["item_id"].list.len().to_numpy())
+        for user_id, start, end in zip(batch["user_id"], [0, *ends[:-1]], ends, strict=True):
+            items, timestamps, splits = (array[start:end] for array in arrays)
+            yield user_id, items, timestamps, splits

@@ -1,0 +1,117 @@
+"""Scores of whole catalogues for many cases: windows read in length-sorted batches, shared over processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from llmrec.baselines.content import unique_rows
+from llmrec.models.adapter import inner
+from llmrec.models.modeling import RecModel
+from llmrec.text.batch import Pass
+from llmrec.text.processor import ItemTexts, Processor
+
+
+@dataclass
+class DualScorer:
+    """Scores every catalogue item for every case, by the dual head.
+
+    Args:
+        model: a `RecModel`, adapted or not.
+        processor: turns histories into batches.
+        texts: the items' attributes.
+        batch_size: passes read at once; scores do not depend on it.
+        shard: (index, count) of this process: it reads every count-th batch. Batches are formed before they are
+            shared, so that any number of processes computes the very same numbers.
+        progress: whether to show a progress bar.
+    """
+
+    model: nn.Module
+    processor: Processor
+    texts: ItemTexts
+    batch_size: int = 32
+    shard: tuple[int, int] = (0, 1)
+    progress: bool = False
+
+    def passes(self, cases: Any) -> list[tuple[Pass, np.ndarray, np.ndarray]]:
+        """Return the passes that cover all cases: (pass, case numbers, index in the pass of each case's state)."""
+        by_user: dict[int, list[int]] = {}
+        for case, user in enumerate(cases.user.tolist()):
+            by_user.setdefault(user, []).append(case)
+        found = []
+        for user, numbers in by_user.items():
+            positions = cases.position[numbers]
+            length = int(positions.max())  # nothing from the last target on is looked at
+            items = cases.items[user][:length]
+            blocks = self.processor.blocks(items, cases.timestamps[user][:length], self.texts)
+            for window in self.processor.windows(blocks):
+                here = (positions - 1 >= window.first) & (positions - 1 < window.end)
+                if here.any():
+                    row = self.processor.read(items, blocks, window)
+                    found.append((row, np.asarray(numbers)[here], positions[here] - 1 - row.offset))
+        return found
+
+    @torch.inference_mode()
+    def states(self, cases: Any) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Yield (case numbers (B,), user states (B, D)) for this shard's cases."""
+        model = inner(self.model)
+        passes = self.passes(cases)
+        passes.sort(key=lambda entry: (self.processor.num_tokens(entry[0]), entry[1][0]))
+        starts = range(0, len(passes), self.batch_size)[self.shard[0] :: self.shard[1]]
+        training = model.training
+        model.eval()
+        try:
+            for start in tqdm(starts, desc="reading histories", unit="batch", disable=not self.progress, leave=False):
+                chunk = passes[start : start + self.batch_size]
+                batch: dict[str, Any] = dict(self.processor.batch([row for row, _, _ in chunk]))
+                output = model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
+                rows = np.repeat(np.arange(len(chunk)), [len(numbers) for _, numbers, _ in chunk])
+                columns = np.concatenate([index for _, _, index in chunk])
+                yield np.concatenate([numbers for _, numbers, _ in chunk]), output.states[rows, columns]
+        finally:
+            model.train(training)
+
+    @torch.inference_mode()
+    def catalogue_scores(self, cases: Any) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Yield (case numbers (B,), scores (B, N) float32) for this shard's cases."""
+        score = catalogue_scoring(inner(self.model))
+        for numbers, states in self.states(cases):
+            yield numbers, score(states)
+
+
+@torch.inference_mode()
+def catalogue_scoring(model: RecModel, rows: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+    """Return a function from user states (B, D) to scores (B, N) on the CPU, with equal scores for equal items.
+
+    Args:
+        model: its item table holds the items.
+        rows: (C,) rows of the table to score instead of all: scores are (B, C).
+    """
+    training = model.training
+    model.eval()  # residual dropout is for training alone
+    text, _, residual = model.rec_items()
+    model.train(training)
+    bias = model.rec_items.bias if model.rec_items.hybrid else None
+    if rows is not None:
+        text = text[rows]
+        residual, bias = (None if each is None else each[rows] for each in (residual, bias))
+    # A matrix product rounds equal rows differently; projecting and scoring distinct items once keeps twins tied.
+    learned = text if residual is None else torch.cat([text, residual], dim=1)
+    distinct, which = unique_rows(learned.float().cpu().numpy())
+    parts = torch.from_numpy(distinct).to(text.device).split(text.shape[1], dim=1)
+    columns = model.rec_head.item_embeddings(parts[0], None if residual is None else parts[1]).double().T
+    expand = torch.from_numpy(which).to(text.device)
+    scale = model.rec_head.scale
+
+    def score(states: Tensor) -> Tensor:
+        # Products in float64, rounded once: in float32 their last bit depends on how many states stand beside them.
+        scores = (states.double() @ columns * scale)[:, expand]
+        return (scores if bias is None else scores + bias).float().cpu()
+
+    return score

@@ -1,0 +1,92 @@
+"""The catalogue as vectors: frozen embeddings of item texts, each distinct text encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from llmrec.data.catalog import Catalog
+from llmrec.models.attention import attention_mask
+from llmrec.models.backbone import is_causal, max_positions, position_offset, run_backbone
+from llmrec.text.processor import Processor
+
+TOKENS_PER_BATCH = 4096
+
+
+@torch.no_grad()
+def encode_texts(
+    backbone: PreTrainedModel, tokenizer: Any, texts: Sequence[str], max_tokens: int, progress: bool = False
+) -> Tensor:
+    """Embed texts by the mean of the backbone's last hidden states, as sentence encoders do.
+
+    Args:
+        backbone: the checkpoint; its adapter, if any, must be switched off by the caller.
+        tokenizer: its tokenizer; special tokens are added as it adds them.
+        texts: N texts; equal texts get equal vectors, to the last bit.
+        max_tokens: where a text is cut.
+        progress: whether to show a progress bar.
+
+    Returns:
+        (N, D) unit rows, float32, on the CPU.
+    """
+    unique = sorted(set(texts))
+    encoded = tokenizer(unique, truncation=True, max_length=max_tokens, split_special_tokens=True)["input_ids"]
+    order = sorted(range(len(unique)), key=lambda index: len(encoded[index]))
+    device = next(backbone.parameters()).device
+    offset, causal = position_offset(backbone), is_causal(backbone.config)
+    training = backbone.training
+    backbone.eval()
+    vectors = torch.empty(len(unique), backbone.config.hidden_size)
+    batches = _batches([len(encoded[index]) for index in order])
+    for begin, end in tqdm(batches, desc="encoding items", unit="batch", disable=not progress, leave=False):
+        rows = order[begin:end]
+        width = max(len(encoded[index]) for index in rows)
+        input_ids = torch.zeros(len(rows), width, dtype=torch.long)
+        real = torch.zeros(len(rows), width, dtype=torch.bool)
+        for row, index in enumerate(rows):
+            input_ids[row, : len(encoded[index])] = torch.tensor(encoded[index])
+            real[row, : len(encoded[index])] = True
+        input_ids, real = input_ids.to(device), real.to(device)
+        block = torch.where(real, 0, -1)
+        positions = torch.arange(width, device=device).expand(len(rows), -1) * real + offset
+        embeddings = backbone.get_input_embeddings()(input_ids)
+        hidden = run_backbone(backbone, embeddings, positions, attention_mask(block, causal)).float()
+        weights = real[..., None].float()
+        vectors[rows] = ((hidden * weights).sum(1) / weights.sum(1).clamp(min=1)).cpu()
+    backbone.train(training)
+    lookup = {text: index for index, text in enumerate(unique)}
+    return F.normalize(vectors[[lookup[text] for text in texts]], dim=-1)
+
+
+def encode_catalog(backbone: PreTrainedModel, processor: Processor, catalog: Catalog, progress: bool = False) -> Tensor:
+    """Return the frozen text embeddings (N, D) of a catalogue.
+
+    Raises:
+        ValueError: if a full window does not fit the checkpoint's positions.
+    """
+    config = processor.config
+    longest = config.max_tokens + config.max_vector_events
+    if longest > max_positions(backbone):
+        raise ValueError(
+            f"max_tokens={config.max_tokens!r} + max_vector_events={config.max_vector_events!r} exceed the "
+            f"{max_positions(backbone)} positions of the checkpoint: lower one of them."
+        )
+    texts = [processor.item_text(catalog.attributes(index)) for index in range(len(catalog))]
+    limit = min(config.max_item_tokens, max_positions(backbone))
+    return encode_texts(backbone, processor.tokenizer, texts, limit, progress)
+
+
+def _batches(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """Group rising lengths into runs of at most `TOKENS_PER_BATCH` padded tokens."""
+    batches, begin = [], 0
+    for end in range(1, len(lengths) + 1):
+        if end == len(lengths) or lengths[end] * (end + 1 - begin) > TOKENS_PER_BATCH:
+            batches.append((begin, end))
+            begin = end
+    return batches
