@@ -1,0 +1,1 @@
+"""The saved folder, which is also the Hub repository."""

@@ -1,0 +1,247 @@
+"""`Recommender`: the face that users import. Load a saved folder, recommend, score."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from llmrec.checkpoints import Checkpoint, resolve_checkpoint
+from llmrec.configuration import RecommenderConfig
+from llmrec.data.catalog import Catalog
+from llmrec.hub.folder import ITEMS, check_folder, load_tables, read_item_embeddings, save_folder
+from llmrec.models.adapter import inner, load_adapter
+from llmrec.models.backbone import load_backbone, load_tokenizer
+from llmrec.models.items import ItemTable
+from llmrec.models.modeling import RecModel
+from llmrec.ranking.dual import DualScorer, catalogue_scoring
+from llmrec.ranking.item_index import encode_catalog, encode_texts
+from llmrec.ranking.ranks import top_k
+from llmrec.text.processor import Processor
+from llmrec.text.request import Event, Request
+from llmrec.text.serializer import Serializer
+from llmrec.text.template import PromptTemplate
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One recommended item.
+
+    Attributes:
+        item_id: the item.
+        score: the logit c(u) . c(i) / tau + bias; its sigmoid is the probability R(u, i). Higher is better.
+        rank: 1 for the best.
+        text: the item's text attributes.
+    """
+
+    item_id: str
+    score: float
+    rank: int
+    text: dict[str, str] = field(default_factory=dict)
+
+
+class Recommender:
+    """A language model that reads a history and scores items.
+
+    Attributes:
+        items: the catalogue: `items.ids`, `len(items)`, `item_id in items`, `items.index(item_id)`.
+        model: the adapted `RecModel`.
+        config: what defines this recommender.
+    """
+
+    def __init__(
+        self, model: PeftModel, processor: Processor, items: Catalog, config: RecommenderConfig, checkpoint: Checkpoint
+    ) -> None:
+        self.model = model
+        self.processor = processor
+        self.items = items
+        self.config = config
+        self.checkpoint = checkpoint
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike,
+        revision: str | None = None,
+        token: str | None = None,
+        base_model: str | None = None,
+        device: str | torch.device | None = None,
+    ) -> Recommender:
+        """Load a saved folder, or a Hub repository.
+
+        Args:
+            name: folder or Hub name.
+            revision: branch, tag or commit on the Hub.
+            token: Hub token; None uses the one you are logged in with.
+            base_model: name or folder of the base checkpoint, if it is not where the adapter says.
+            device: where to compute; None takes a GPU if there is one.
+
+        Raises:
+            FileNotFoundError: if the folder is no complete adapter or the base checkpoint cannot be found.
+            ValueError: if the base checkpoint's weights are not those the adapter was trained on.
+        """
+        folder = _adapter_folder(str(name), revision, token)
+        check_folder(folder)
+        config = RecommenderConfig.load(folder)
+        checkpoint = resolve_checkpoint(
+            base_model or config.base_model,
+            None if base_model else config.base_revision,
+            token,
+            relative_to=os.curdir if base_model else folder,
+        )
+        if config.base_sha256 is not None and checkpoint.sha256() != config.base_sha256:
+            raise ValueError(
+                f"base checkpoint {checkpoint.name!r} ({checkpoint.origin}) has other weights than the adapter was "
+                "trained on.\nGive the right one with base_model=, or train again."
+            )
+        catalog = Catalog.read(folder / ITEMS)
+        serializer = Serializer(PromptTemplate.load(folder), has_clock=config.has_clock)
+        processor = Processor(serializer, load_tokenizer(folder), config)
+        backbone = load_backbone(checkpoint)
+        text = read_item_embeddings(folder, len(catalog))
+        if text is None:
+            text = encode_catalog(backbone, processor, catalog, progress=True)
+        table = ItemTable(text, config.hybrid)
+        if config.hybrid:
+            load_tables(folder, table)
+        model = load_adapter(RecModel.from_backbone(backbone, config.pooling, table), folder)
+        chosen = device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(model.to(chosen).eval(), processor, catalog, config, checkpoint)
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Write the adapter, the head, the item tables and everything else inference needs to `folder`."""
+        config = replace(self.config, base_model=self.checkpoint.name_from(folder))
+        save_folder(folder, self.model, self.processor, self.items, config)
+
+    def recommend(self, history: Sequence[Event], k: int = 10, exclude_seen: bool = True) -> list[Recommendation]:
+        """Return the `k` best catalogue items for one history, best first.
+
+        Args:
+            history: events, oldest first; known items by `item_id`, unknown ones by their text fields.
+            k: number of items.
+            exclude_seen: whether items of the history are left out.
+
+        Raises:
+            ValueError: if the history is empty, out of order, or has an event that is neither known nor has text.
+        """
+        return self.recommend_batch([history], k, exclude_seen)[0]
+
+    @torch.inference_mode()
+    def recommend_batch(
+        self, histories: Sequence[Sequence[Event]], k: int = 10, exclude_seen: bool = True
+    ) -> list[list[Recommendation]]:
+        """Return the `k` best catalogue items for each history; see `recommend`."""
+        if not isinstance(k, int) or k < 1:
+            raise ValueError(f"k={k!r}: give a whole number of items, at least 1.")
+        requests = [Request(self.items, history) for history in histories]
+        score = catalogue_scoring(inner(self.model))
+        results = []
+        for request in requests:
+            with self._with_new_items(request):
+                scores = score(self._read(request))
+            seen = np.unique(request.items[request.items < len(self.items)])
+            best = top_k(scores, k, [seen] if exclude_seen else None)[0]
+            results.append(
+                [
+                    Recommendation(self.items.ids[item], float(scores[0, item]), rank, self.items.attributes(item))
+                    for rank, item in enumerate((int(item) for item in best if item >= 0), start=1)
+                ]
+            )
+        return results
+
+    @torch.inference_mode()
+    def score(self, history: Sequence[Event], candidates: Sequence[str | Mapping[str, str]]) -> list[float]:
+        """Score candidates for one history: item ids, or dicts of text for items the catalogue lacks.
+
+        Returns:
+            One logit per candidate, in their order; see `Recommendation.score`.
+
+        Raises:
+            ValueError: if a candidate is neither known nor has text; or as in `recommend`.
+        """
+        events = [{"item_id": entry} if isinstance(entry, str) else entry for entry in candidates]
+        if not events:
+            return []
+        request = Request(self.items, history, events)
+        with self._with_new_items(request):
+            model = inner(self.model)
+            rows = torch.as_tensor(request.candidates, device=model.device)
+            return catalogue_scoring(model, rows)(self._read(request))[0].tolist()
+
+    def replace_items(self, catalog: Catalog) -> None:
+        """Rank the items of another catalogue from now on.
+
+        An item whose id and text are known keeps all that was learned of it; any other is read by its text alone.
+
+        Args:
+            catalog: the new items; those of the old one that it lacks are forgotten.
+        """
+        if catalog.frame.equals(self.items.frame):
+            return
+        model = inner(self.model)
+        write = self.processor.item_text
+        texts = [write(catalog.attributes(index)) for index in range(len(catalog))]
+        known = [
+            self.items.index(item_id)
+            if item_id in self.items and write(self.items.attributes(self.items.index(item_id))) == texts[index]
+            else None
+            for index, item_id in enumerate(catalog.ids)
+        ]
+        new = [text for text, row in zip(texts, known, strict=True) if row is None]
+        table = model.rec_items.extend(self._encode(new)) if new else model.rec_items
+        places = iter(range(len(self.items), len(table)))
+        rows = [row if row is not None else next(places) for row in known]
+        model.rec_items = table.select(torch.tensor(rows))
+        self.items = catalog
+
+    def scorer(self, batch_size: int = 32, shard: tuple[int, int] = (0, 1), progress: bool = False) -> DualScorer:
+        """Return what the evaluator asks for catalogue scores; see `DualScorer`."""
+        return DualScorer(self.model, self.processor, self.items, batch_size, shard, progress)
+
+    @contextmanager
+    def _with_new_items(self, request: Request) -> Iterator[None]:
+        """Let a request's new items stand behind the known ones in the item table."""
+        model = inner(self.model)
+        known = model.rec_items
+        try:
+            if request.new:
+                texts = [self.processor.item_text(attributes) for attributes in request.new]
+                model.rec_items = known.extend(self._encode(texts))
+            yield
+        finally:
+            model.rec_items = known
+
+    def _read(self, request: Request) -> Tensor:
+        """Read the last window of one history; return the user state (1, D) after it."""
+        blocks = self.processor.blocks(request.items, request.timestamps, request)
+        row = self.processor.read(request.items, blocks, self.processor.windows(blocks)[-1])
+        batch: dict[str, Any] = dict(self.processor.batch([row]))
+        model = inner(self.model).eval()  # it may come from training, where things are dropped at random
+        return model(**{name: tensor.to(model.device) for name, tensor in batch.items()}).states[:, -1]
+
+    def _encode(self, texts: Sequence[str]) -> Tensor:
+        with self.model.disable_adapter():
+            backbone = inner(self.model).backbone
+            return encode_texts(backbone, self.processor.tokenizer, texts, self.config.max_item_tokens)
+
+
+def _adapter_folder(name: str, revision: str | None, token: str | None) -> Path:
+    if Path(name).exists():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", ITEMS]
+    try:
+        return Path(snapshot_download(name, revision=revision, token=token, allow_patterns=patterns))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise FileNotFoundError(f"no adapter {name!r}: no such folder, and the Hub said: {reason}") from None
