@@ -1,0 +1,96 @@
+"""`llmrec recommend`: histories in, ranked items out, as JSON Lines.
+
+    llmrec recommend --model RUN --input histories.jsonl --output recommendations.jsonl --k 10
+
+A line of the input is {"user_id": "…", "history": [{"item_id": "…", "timestamp": 1700000000}, {"title": "…"}, …]},
+oldest event first. A line of the output has the same user_id and "recommendations", best first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from llmrec.commands.arguments import parse_arguments, print_settings
+from llmrec.recommender import Recommendation, Recommender
+
+
+@dataclass
+class RecommendArguments:
+    """Whose histories, and how many items."""
+
+    model: str = field(metadata={"help": "Adapter: output folder of `llmrec train`, or a Hub name."})
+    input: str = field(metadata={"help": "JSON Lines file with a history per line."})
+    output: str = field(metadata={"help": "JSON Lines file to write."})
+    k: int = field(default=10, metadata={"help": "Items per history."})
+    exclude_seen: bool = field(default=True, metadata={"help": "Leave items of the history out."})
+    base_model: str | None = field(
+        default=None, metadata={"help": "Base checkpoint, if it is not where the adapter says: Hub name or folder."}
+    )
+    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the adapter on the Hub."})
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse, recommend for every line, write the output whole."""
+    arguments = parse_arguments("recommend", RecommendArguments, argv)
+    print_settings(arguments)
+    lines = list(read_histories(Path(arguments.input)))
+    output = Path(arguments.output)
+    if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
+        raise PermissionError(f"output {arguments.output!r}: its folder is missing or not writable; give another.")
+    recommender = Recommender.from_pretrained(
+        arguments.model, revision=arguments.revision, base_model=arguments.base_model
+    )
+    scratch = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        with scratch.open("w", encoding="utf-8") as file:
+            for number, line in tqdm(lines, desc="recommending", unit="history"):
+                try:
+                    found = recommender.recommend(line["history"], arguments.k, arguments.exclude_seen)
+                except ValueError as error:
+                    raise ValueError(f"{arguments.input}, line {number}: {error}") from None
+                kept = {name: value for name, value in line.items() if name != "history"}
+                record = {**kept, "recommendations": [as_record(entry) for entry in found]}
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        scratch.replace(output)
+    finally:
+        scratch.unlink(missing_ok=True)
+    print(f"wrote {len(lines)} lines to {output}")
+
+
+def read_histories(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number from 1, object) of every line that is not blank.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if a line is no object with a `history` list, or no line has anything.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no input file {str(path)!r}: give a JSON Lines file with a history per line.")
+    empty = True
+    with path.open(encoding="utf-8") as file:
+        for number, text in enumerate(file, start=1):
+            if not text.strip():
+                continue
+            try:
+                line = json.loads(text)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}, line {number} is not JSON: {error}.") from None
+            history = line.get("history") if isinstance(line, dict) else None
+            if not isinstance(history, list) or not all(isinstance(event, dict) for event in history):
+                raise ValueError(f'{path}, line {number}: give an object with "history": a list of objects.')
+            empty = False
+            yield number, line
+    if empty:
+        raise ValueError(f"{str(path)!r} has no line: give at least one history.")
+
+
+def as_record(entry: Recommendation) -> dict[str, Any]:
+    """Return a recommendation as it is written: id, rank, score, and the item's text fields."""
+    return {"item_id": entry.item_id, "rank": entry.rank, "score": round(entry.score, 6), **entry.text}

@@ -1,0 +1,148 @@
+"""`llmrec train`: adapt a pretrained checkpoint to a data directory.
+
+accelerate launch scripts/train.py --data_dir DATA --base_model sentence-transformers/all-MiniLM-L6-v2 --output_dir RUN
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from transformers import HfArgumentParser, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from llmrec.commands.memory import peak_memory_mib
+from llmrec.data.directory import DataDirectory
+from llmrec.evaluation.cases import Cases
+from llmrec.models.adapter import inner
+from llmrec.recommender import Recommender
+from llmrec.training.arguments import DataArguments, ModelArguments, RecTrainingArguments
+from llmrec.training.assemble import new_recommender
+from llmrec.training.dataset import WindowDataset
+from llmrec.training.trainer import RecTrainer
+
+RESULT = "train_results.json"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse, train, save, report."""
+    kinds: Any = (DataArguments, ModelArguments, RecTrainingArguments)
+    parser = HfArgumentParser(kinds, prog="llmrec train", allow_abbrev=False)
+    data, model, training = parser.parse_args_into_dataclasses(argv)
+    train(data, model, training)
+
+
+def train(data: DataArguments, model: ModelArguments, training: RecTrainingArguments) -> Recommender:
+    """Train on a data directory and save the adapter to `training.output_dir`.
+
+    Returns:
+        The recommender as saved: the best on validation, where there is validation.
+
+    Raises:
+        ValueError: if a setting or the data do not allow training.
+        FileExistsError: if the output folder holds an adapter already and this is no resumed run.
+    """
+    check_launch(training)
+    output = check_output(training)
+    directory = DataDirectory.open(data.data_dir)
+    set_seed(training.seed)
+    recommender = new_recommender(model, directory.catalog, has_clock=directory.manifest["clock"] != "ordinal")
+    histories = directory.histories()
+    dataset = WindowDataset(
+        histories, directory.catalog, recommender.processor, data.train_overlap, data.max_train_events
+    )
+    cases = None
+    if training.eval_strategy != "no":
+        cases = Cases.from_histories(histories, directory.catalog, "validation", data.max_eval_users, training.seed)
+    trainer = RecTrainer(recommender, training, dataset, cases)
+    if trainer.is_world_process_zero():
+        report_start(recommender, dataset, cases, data, model, training)
+    checkpoint = training.resume_from_checkpoint
+    if checkpoint in ("True", "true"):
+        checkpoint = get_last_checkpoint(training.output_dir)
+    result = trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        report_end(trainer, result.metrics, output)
+    trainer.accelerator.end_training()
+    return recommender
+
+
+def check_launch(training: RecTrainingArguments) -> None:
+    """Raise ValueError where a launcher meant several processes and each would train on its own."""
+    asked = int(os.environ.get("WORLD_SIZE", "1"))
+    if asked != training.world_size:
+        raise ValueError(
+            f"launched as one of {asked} processes, but training would run as {training.world_size}.\n"
+            "On CPUs set ACCELERATE_USE_CPU=true and use `accelerate launch --multi_gpu --num_processes N`."
+        )
+
+
+def check_output(training: RecTrainingArguments) -> Path:
+    """Return the output folder; raise if it cannot be written or holds an adapter that this run would replace."""
+    if not training.output_dir:
+        raise ValueError("no --output_dir: give a folder for the adapter.")
+    output = Path(training.output_dir)
+    if output.exists() and not output.is_dir():
+        raise NotADirectoryError(f"output_dir {str(output)!r} is a file; give another name.")
+    if (output / "adapter_config.json").exists() and not training.resume_from_checkpoint:
+        raise FileExistsError(
+            f"output_dir {str(output)!r} holds an adapter already.\n"
+            "Give another folder, or continue that run with --resume_from_checkpoint true."
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    if not os.access(output, os.W_OK):
+        raise PermissionError(f"output_dir {str(output)!r} is not writable; give another folder.")
+    return output
+
+
+def report_start(
+    recommender: Recommender,
+    dataset: WindowDataset,
+    cases: Cases | None,
+    data: DataArguments,
+    model: ModelArguments,
+    training: RecTrainingArguments,
+) -> None:
+    """Print the resolved settings, sizes and trainable parameters."""
+    tables = inner(recommender.model).rec_items
+    in_tables = sum(weight.numel() for weight in tables.parameters())
+    trained = sum(weight.numel() for weight in recommender.model.parameters() if weight.requires_grad)
+    total = sum(weight.numel() for weight in recommender.model.parameters())
+    chosen = {**vars(data), **vars(model)}
+    for name in ("learning_rate", "item_learning_rate", "residual_dropout", "num_train_epochs", "seed", "bf16"):
+        chosen[name] = getattr(training, name)
+    chosen["batch"] = f"{training.per_device_train_batch_size} windows x {training.world_size} process(es)"
+    for name, value in chosen.items():
+        print(f"{name:>28}  {value}")
+    print(f"base model {recommender.checkpoint.name} from {recommender.checkpoint.origin}")
+    print(
+        f"{len(dataset.items)} users, {len(dataset)} windows, {dataset.num_targets} targets and "
+        f"{int(dataset.lengths.sum())} tokens an epoch; {len(recommender.items)} items; "
+        f"{0 if cases is None else len(cases)} validation cases"
+    )
+    print(
+        f"trainable: {trained - in_tables:,} in LoRA and head, {in_tables:,} in item tables; {total:,} in all",
+        flush=True,
+    )
+
+
+def report_end(trainer: RecTrainer, metrics: dict[str, float], output: Path) -> None:
+    """Write what happened to `train_results.json` and print the essentials."""
+    state = trainer.state
+    values = {
+        **metrics,
+        "best_validation": state.best_metric,
+        "best_step": state.best_global_step,
+        "steps": state.global_step,
+        "peak_memory_mib": peak_memory_mib(),
+        "log": state.log_history,
+    }
+    scratch = output / f".{RESULT}"
+    scratch.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    scratch.replace(output / RESULT)
+    best = "none" if state.best_metric is None else f"{state.best_metric:.4f} at step {state.best_global_step}"
+    metric, peak = trainer.args.metric_for_best_model, values["peak_memory_mib"]
+    print(f"saved {output}; best validation {metric}: {best}; peak memory {peak:,} MiB")

@@ -1,0 +1,1 @@
+"""Training: settings, losses, windows as examples, and the trainer."""

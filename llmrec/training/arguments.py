@@ -1,0 +1,131 @@
+"""Settings of one training run; what the trained recommender needs later is in `RecommenderConfig`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from transformers import TrainingArguments
+
+
+@dataclass
+class DataArguments:
+    """What to learn from."""
+
+    data_dir: str = field(metadata={"help": "Data directory made by `llmrec prepare`."})
+    max_train_events: int | None = field(
+        default=None, metadata={"help": "Newest training events kept of each user; all by default."}
+    )
+    train_overlap: float = field(
+        default=0.0,
+        metadata={
+            "help": "Share of a window's text read again by the next as context, in [0, 1); 0 reads each event once."
+        },
+    )
+    max_eval_users: int | None = field(
+        default=None, metadata={"help": "Validation users evaluated during training, drawn by seed; all by default."}
+    )
+
+
+@dataclass
+class ModelArguments:
+    """What reads, and how it is adapted."""
+
+    base_model: str = field(
+        default="sentence-transformers/all-MiniLM-L6-v2",
+        metadata={"help": "Pretrained checkpoint: Hub name or local folder, BERT or GPT/Llama style."},
+    )
+    base_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the checkpoint."})
+    template: str = field(
+        default="default", metadata={"help": "Prompt template: a .json file, or the name of one in prompts/."}
+    )
+    hybrid: bool = field(
+        default=True, metadata={"help": "Learn a residual and a bias for every known item, beside its text."}
+    )
+    pooling: str | None = field(
+        default=None,
+        metadata={"help": "`mean` or `last` token of an event; by default mean for encoders, last for decoders."},
+    )
+    max_tokens: int = field(default=256, metadata={"help": "Tokens of text read of one history, header included."})
+    max_vector_events: int = field(
+        default=32, metadata={"help": "Older events that stand as their item vector alone, one position each."}
+    )
+    window_overlap: float = field(
+        default=0.5, metadata={"help": "Share of the text budget kept when the window moves on, at inference."}
+    )
+    max_item_tokens: int = field(default=64, metadata={"help": "Tokens of an item's text that its embedding reads."})
+    lora_r: int = field(default=16, metadata={"help": "Rank of the LoRA update."})
+    lora_alpha: int = field(default=32, metadata={"help": "Scale of the LoRA update, times 1 / rank."})
+    lora_dropout: float = field(default=0.0, metadata={"help": "Dropout on the adapter's input."})
+    lora_target_modules: list[str] | None = field(
+        default=None,
+        metadata={"help": "Names of linear layers to adapt, or all-linear; by default peft's choice for the model."},
+    )
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "Attention of the backbone: sdpa or eager; by default sdpa if the model has it."}
+    )
+
+
+@dataclass
+class RecTrainingArguments(TrainingArguments):
+    """`transformers.TrainingArguments` with defaults for adapters, and two settings of the item tables."""
+
+    output_dir: str = field(default="", metadata={"help": "Folder for the adapter and its checkpoints."})
+    num_train_epochs: float = field(default=3.0, metadata={"help": "Passes over the training events."})
+    learning_rate: float = field(default=1e-3, metadata={"help": "Peak learning rate of LoRA and head."})
+    item_learning_rate: float = field(
+        default=3e-3, metadata={"help": "Peak learning rate of item residuals and biases."}
+    )
+    residual_dropout: float = field(
+        default=0.1, metadata={"help": "Share of items that a training step sees by their text alone, in [0, 1)."}
+    )
+    weight_decay: float = field(default=1e-3, metadata={"help": "Decoupled weight decay (AdamW)."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Shape of the learning rate over the run."})
+    warmup_steps: float = field(default=0.1, metadata={"help": "Warm-up: steps, or a share of the run below 1."})
+    per_device_train_batch_size: int = field(default=8, metadata={"help": "Windows in a training batch, per device."})
+    per_device_eval_batch_size: int = field(
+        default=32, metadata={"help": "Windows in an evaluation batch, per device."}
+    )
+    eval_strategy: str = field(
+        default="epoch", metadata={"help": "When to evaluate on validation users: no, steps, epoch."}
+    )
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save a checkpoint: no, steps, epoch, best."})
+    save_total_limit: int | None = field(
+        default=2, metadata={"help": "Checkpoints kept, the best one always among them."}
+    )
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the checkpoint best on validation."})
+    metric_for_best_model: str | None = field(default="ndcg@10", metadata={"help": "Validation metric that decides."})
+    greater_is_better: bool | None = field(default=True, metadata={"help": "Whether a greater metric is better."})
+    early_stopping_patience: int = field(
+        default=2, metadata={"help": "Evaluations without improvement before training stops; 0 never stops early."}
+    )
+    mask_seen: bool = field(default=True, metadata={"help": "Leave items of the history out of softmax and rankings."})
+    logging_steps: float = field(default=20, metadata={"help": "Steps between two log lines."})
+    report_to: None | str | list[str] = field(  # noqa: RUF036 (the argument parser reads this order)
+        default="none", metadata={"help": "Loggers, such as tensorboard or wandb."}
+    )
+    bf16: bool | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "Mixed precision in bfloat16; by default where the hardware computes in it."}
+    )
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off: batches are built by llmrec."})
+    dataloader_pin_memory: bool = field(default=False, metadata={"help": "Pin batches in memory, for GPUs."})
+    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "For DDP; nothing is unused."})
+
+    def __post_init__(self) -> None:
+        if not torch.cuda.is_available() and not torch.backends.mps.is_available():
+            self.use_cpu = True
+        if self.bf16 is None:
+            self.bf16 = not self.fp16 and has_native_bf16(self.use_cpu)
+        if not 0 <= self.residual_dropout < 1:
+            raise ValueError(f"residual_dropout={self.residual_dropout!r} is not in [0, 1).")
+        if self.eval_strategy == "no":
+            self.load_best_model_at_end = False
+        super().__post_init__()
+
+
+def has_native_bf16(use_cpu: bool) -> bool:
+    """Tell whether the hardware multiplies in bfloat16; elsewhere it is emulated, and many times slower."""
+    if not use_cpu:
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))

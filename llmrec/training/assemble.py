@@ -1,0 +1,59 @@
+"""A checkpoint, a catalogue and settings become a recommender that is ready to be trained."""
+
+from __future__ import annotations
+
+from llmrec.checkpoints import resolve_checkpoint
+from llmrec.configuration import RecommenderConfig
+from llmrec.data.catalog import Catalog
+from llmrec.models.adapter import add_adapter
+from llmrec.models.backbone import is_causal, load_backbone, load_tokenizer
+from llmrec.models.items import ItemTable
+from llmrec.models.modeling import RecModel
+from llmrec.ranking.item_index import encode_catalog
+from llmrec.recommender import Recommender
+from llmrec.text.processor import Processor
+from llmrec.text.serializer import Serializer
+from llmrec.text.template import PromptTemplate
+from llmrec.training.arguments import ModelArguments
+
+
+def new_recommender(arguments: ModelArguments, catalog: Catalog, has_clock: bool) -> Recommender:
+    """Load the checkpoint, encode the catalogue once, and add a fresh adapter and head.
+
+    Args:
+        arguments: checkpoint, template, lengths and LoRA settings.
+        catalog: the items to learn and rank.
+        has_clock: whether the data's timestamps are times.
+
+    Raises:
+        ValueError: if the template needs attributes the items lack, or lengths exceed the checkpoint's.
+        FileNotFoundError: if there is no such checkpoint or template.
+    """
+    template = PromptTemplate.load(arguments.template)
+    template.check_fields(set(catalog.frame.columns) - {"item_id"})
+    checkpoint = resolve_checkpoint(arguments.base_model, arguments.base_revision)
+    backbone = load_backbone(checkpoint, arguments.attn_implementation)
+    causal = is_causal(backbone.config)
+    config = RecommenderConfig(
+        base_model=checkpoint.name,
+        base_revision=checkpoint.revision,
+        base_sha256=checkpoint.sha256(),
+        hybrid=arguments.hybrid,
+        causal=causal,
+        pooling=arguments.pooling or ("last" if causal else "mean"),
+        max_tokens=arguments.max_tokens,
+        max_vector_events=arguments.max_vector_events,
+        window_overlap=arguments.window_overlap,
+        max_item_tokens=arguments.max_item_tokens,
+        has_clock=has_clock,
+    )
+    processor = Processor(Serializer(template, has_clock), load_tokenizer(checkpoint.path), config)
+    table = ItemTable(encode_catalog(backbone, processor, catalog, progress=True), config.hybrid)
+    model = add_adapter(
+        RecModel.from_backbone(backbone, config.pooling, table),
+        rank=arguments.lora_r,
+        alpha=arguments.lora_alpha,
+        dropout=arguments.lora_dropout,
+        targets=arguments.lora_target_modules,
+    )
+    return Recommender(model, processor, catalog, config, checkpoint)

@@ -1,0 +1,68 @@
+"""Examples to padded tensors, and the order in which they are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from llmrec.text.processor import Processor
+from llmrec.training.dataset import Example
+from llmrec.training.losses import IGNORED
+
+
+class WindowCollator:
+    """Pads windows to a `Batch` and adds `labels` (B, L)."""
+
+    def __init__(self, processor: Processor) -> None:
+        self.processor = processor
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Return the tensors of one training batch."""
+        batch: dict[str, Any] = dict(self.processor.batch([example["row"] for example in examples]))
+        labels = torch.full_like(batch["items"], IGNORED)
+        for index, example in enumerate(examples):
+            labels[index, : len(example["labels"])] = torch.from_numpy(example["labels"])
+        return {**batch, "labels": labels}
+
+
+class LengthGroupedBatchSampler(Sampler[list[int]]):
+    """Batches of windows of similar length, in an order that depends on seed and epoch alone.
+
+    Windows are shuffled, sorted by length within pools of `pool_batches` batches, and the batches shuffled again, so
+    that little is padded and no two epochs are alike. A run resumed in the middle of an epoch draws the same batches.
+
+    Args:
+        lengths: tokens of each window.
+        batch_size: windows in a batch; the last one may have fewer.
+        seed: the run's seed.
+        pool_batches: batches sorted together.
+    """
+
+    def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int, pool_batches: int = 50) -> None:
+        self.lengths = np.asarray(lengths)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.pool = batch_size * pool_batches
+        self.epoch = 0
+        self.drop_last = False
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        random = np.random.default_rng([self.seed, self.epoch])
+        order = random.permutation(len(self.lengths))
+        pools = [order[begin : begin + self.pool] for begin in range(0, len(order), self.pool)]
+        order = np.concatenate([pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools])
+        batches = [order[begin : begin + self.batch_size] for begin in range(0, len(order), self.batch_size)]
+        for index in random.permutation(len(batches)):
+            yield batches[index].tolist()

@@ -1,0 +1,90 @@
+"""Training examples: the windows of all users' training events, each position trained exactly once per epoch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from llmrec.data.catalog import Catalog
+from llmrec.text.batch import Pass
+from llmrec.text.processor import Processor
+from llmrec.text.windows import Window
+from llmrec.training.losses import IGNORED
+
+if TYPE_CHECKING:
+    import datasets
+
+
+class Example(TypedDict):
+    """One window: the pass that is read, and the item after each of its events (L,), or `IGNORED`."""
+
+    row: Pass
+    labels: np.ndarray
+
+
+class WindowDataset(Dataset):
+    """Windows over the training events of histories that stay in Arrow; text is made when a window is asked for.
+
+    Args:
+        histories: one row per user with `item_id`, `timestamp` and `split`.
+        catalog: the items.
+        processor: writes and cuts the text.
+        overlap: share of a window's text that the next one reads again, as context that is not trained twice. Zero
+            reads every event once; serving keeps more (`RecommenderConfig.window_overlap`).
+        max_train_events: newest training events kept of each user, or None for all.
+
+    Raises:
+        ValueError: if no user has two training events.
+    """
+
+    def __init__(
+        self,
+        histories: datasets.Dataset,
+        catalog: Catalog,
+        processor: Processor,
+        overlap: float = 0.0,
+        max_train_events: int | None = None,
+    ) -> None:
+        self.catalog = catalog
+        self.processor = processor
+        self.items: list[np.ndarray] = []
+        self.timestamps: list[np.ndarray] = []
+        self.windows: list[tuple[int, Window]] = []
+        lengths = []
+        for row in histories.select_columns(["item_id", "timestamp", "split"]):
+            kept = [position for position, split in enumerate(row["split"]) if split == "train"]
+            kept = kept if max_train_events is None else kept[-max_train_events:]
+            if len(kept) < 2:
+                continue
+            items = np.array([catalog.index(row["item_id"][position]) for position in kept], dtype=np.int64)
+            timestamps = np.array([row["timestamp"][position] for position in kept], dtype=np.int64)
+            # The last event is only a target: no state after it is trained.
+            blocks = processor.blocks(items[:-1], timestamps[:-1], catalog)
+            for window in processor.windows(blocks, overlap):
+                self.windows.append((len(self.items), window))
+                lengths.append(processor.num_tokens(processor.read(items[:-1], blocks, window)))
+            self.items.append(items)
+            self.timestamps.append(timestamps)
+        if not self.windows:
+            raise ValueError("no user has two training events: nothing to learn from.\nPrepare more data.")
+        self.lengths = np.array(lengths)
+        """Tokens of each window."""
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    @property
+    def num_targets(self) -> int:
+        """Positions trained in one epoch."""
+        return sum(len(items) - 1 for items in self.items)
+
+    def __getitem__(self, index: int) -> Example:
+        user, window = self.windows[index]
+        items, timestamps = self.items[user][: window.end + 1], self.timestamps[user][: window.end]
+        blocks = self.processor.blocks(items[:-1], timestamps, self.catalog)
+        row = self.processor.read(items[:-1], blocks, window)
+        labels = np.full(len(row.items), IGNORED, dtype=np.int64)
+        labels[row.first :] = items[row.offset + row.first + 1 :]
+        return Example(row=row, labels=labels)

@@ -1,0 +1,62 @@
+"""Losses as functions of tensors, with no model inside."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORED = -100
+"""Label of a position that is not trained."""
+
+
+def full_softmax(
+    states: Tensor,
+    items: Tensor,
+    scale: Tensor,
+    bias: Tensor | None,
+    labels: Tensor,
+    seen: Tensor | None = None,
+) -> Tensor:
+    """Sum the cross-entropy of the next item over all positions, against the whole catalogue.
+
+    A sum, not a mean: dividing by the number of labels of the whole step makes the gradient independent of how the
+    step was cut into batches and processes.
+
+    Args:
+        states: (B, L, D) user states after each event.
+        items: (N, D) item embeddings.
+        scale: () 1 / tau.
+        bias: (N,) item biases, or None.
+        labels: (B, L) row of the next event's item, or `IGNORED`.
+        seen: (B, L) row of each event's own item, negative for padding: at every position the items up to there leave
+            the softmax, unless one is the label. What a ranking without seen items never shows need not be unlearnt.
+            None keeps all.
+
+    Returns:
+        () sum over labelled positions of -log softmax(scale * states . items + bias)[label].
+
+    References:
+        Full-catalogue softmax as the strong baseline loss: Klenitskiy & Vasilev 2023, arXiv:2309.07602.
+
+    >>> loss = full_softmax(torch.zeros(1, 2, 3), torch.zeros(4, 3), torch.tensor(1.0), None, torch.tensor([[0, -100]]))
+    >>> round(loss.item(), 4)  # log 4: nothing is known of one of four items
+    1.3863
+    """
+    trained = labels != IGNORED
+    logits = states[trained] @ items.T * scale
+    if bias is not None:
+        logits = logits + bias
+    if seen is not None:
+        logits = logits.masked_fill(_seen_before(seen, labels, len(items))[trained], float("-inf"))
+    return F.cross_entropy(logits, labels[trained], reduction="sum")
+
+
+def _seen_before(seen: Tensor, labels: Tensor, num_items: int) -> Tensor:
+    """Return (B, L, N): whether an item stands at or before a position and is not its label."""
+    order = torch.arange(seen.shape[1], device=seen.device)
+    past = (order[None, :] <= order[:, None]) & (seen >= 0)[:, None, :]  # (B, L, L)
+    index = torch.where(past, seen[:, None, :], num_items)  # what does not count goes to a column of its own
+    index = torch.where(index == labels[..., None], num_items, index)
+    mask = torch.zeros(*labels.shape, num_items + 1, dtype=torch.bool, device=seen.device)
+    return mask.scatter_(2, index, True)[..., :num_items]

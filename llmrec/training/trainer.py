@@ -1,0 +1,168 @@
+"""`RecTrainer`: `transformers.Trainer` with full-catalogue loss and evaluation, and saved folders that are whole."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import EarlyStoppingCallback, Trainer
+
+from llmrec.evaluation.cases import Cases
+from llmrec.evaluation.evaluator import collect, score_ranks, user_metrics
+from llmrec.hub.folder import ADAPTER_WEIGHTS, load_tables
+from llmrec.models.adapter import inner
+from llmrec.recommender import Recommender
+from llmrec.training.arguments import RecTrainingArguments
+from llmrec.training.collators import LengthGroupedBatchSampler, WindowCollator
+from llmrec.training.dataset import WindowDataset
+from llmrec.training.losses import full_softmax
+
+CUTOFF = 10
+
+
+class RecTrainer(Trainer):
+    """Trains a recommender on all positions of all windows.
+
+    Args:
+        recommender: freshly assembled or loaded; its model is trained in place.
+        args: settings of the run.
+        train_dataset: windows of the training events.
+        cases: validation targets, or None to train without evaluation.
+    """
+
+    args: RecTrainingArguments
+    train_dataset: WindowDataset
+    model: PeftModel
+
+    def __init__(
+        self, recommender: Recommender, args: RecTrainingArguments, train_dataset: WindowDataset, cases: Cases | None
+    ) -> None:
+        super().__init__(
+            model=recommender.model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=cases,
+            data_collator=WindowCollator(recommender.processor),
+        )
+        self.recommender = recommender
+        self.cases = cases
+        # The loss is a sum over labels, divided by the labels of the whole step.
+        self.model_accepts_loss_kwargs = True
+        self._tokens = self._targets = 0
+        self._began = time.perf_counter()
+        inner(recommender.model).rec_items.residual_dropout = args.residual_dropout
+        if cases is not None and args.load_best_model_at_end and args.early_stopping_patience:
+            self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Return the cross-entropy summed over this batch's labels, per label of the whole step."""
+        labels = inputs.pop("labels")
+        output = model(**inputs)
+        seen = inputs["items"] if self.args.mask_seen else None
+        with torch.autocast(labels.device.type, enabled=False):
+            loss = full_softmax(output.states, output.embeddings, output.scale, output.bias, labels, seen)
+        num_labels = (labels >= 0).sum()
+        self._tokens += int((inputs["block"] >= 0).sum())
+        self._targets += int(num_labels)
+        if num_items_in_batch is None:
+            return (loss / num_labels, output) if return_outputs else loss / num_labels
+        # Gradients are averaged over processes, while the divisor counts the labels of all of them.
+        processes = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
+        loss = loss * processes / num_items_in_batch
+        return (loss, output) if return_outputs else loss
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Return length-grouped batches, the same for a seed and epoch whether the run was interrupted or not."""
+        dataset = self.train_dataset
+        sampler = LengthGroupedBatchSampler(dataset.lengths, self._train_batch_size, self.args.seed)
+        loader = DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return self.accelerator.prepare(loader)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Build AdamW with a learning rate of its own for the item tables."""
+        if self.optimizer is None:
+            trained = [
+                (name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad
+            ]
+            decayed = {name for name, weight in trained if weight.ndim > 1}
+            groups = []
+            for tables in (False, True):
+                for decay in (True, False):
+                    weights = [w for n, w in trained if ("rec_items" in n) == tables and (n in decayed) == decay]
+                    if weights:
+                        rate = self.args.item_learning_rate if tables else self.args.learning_rate
+                        weight_decay = self.args.weight_decay if decay else 0.0
+                        groups.append({"params": weights, "lr": rate, "weight_decay": weight_decay})
+            kind, settings = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = kind(groups, **settings)
+        return self.optimizer
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Rank the whole catalogue for the validation cases, shared over processes, in float32."""
+        if self.cases is None:
+            raise ValueError("this trainer was given no validation cases: prepare data with a validation split.")
+        began = time.perf_counter()
+        self.model.eval()
+        shard = (self.accelerator.process_index, self.accelerator.num_processes)
+        scorer = self.recommender.scorer(self.args.per_device_eval_batch_size, shard)
+        numbers, ranks = score_ranks(scorer, self.cases, self.args.mask_seen)
+        self.model.train()
+        ranks = collect(gather_object([(numbers, ranks)]), len(self.cases))
+        per_user = user_metrics(ranks, self.cases, [CUTOFF])
+        names = (f"ndcg@{CUTOFF}", f"hit@{CUTOFF}", "mrr")
+        metrics = {f"{metric_key_prefix}_{name}": float(per_user[name].to_numpy().mean()) for name in names}
+        metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - began, 2)
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add throughput since the last log line: targets and tokens per second, of this process."""
+        if "loss" in logs and self._tokens:
+            seconds = time.perf_counter() - self._began
+            logs = {
+                **logs,
+                "events_per_second": round(self._targets / seconds, 1),
+                "tokens_per_second": round(self._tokens / seconds, 1),
+            }
+            self._tokens = self._targets = 0
+        self._began = time.perf_counter()
+        super().log(logs, start_time)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        """Save the recommender whole; Trainer's own way pickles its arguments and forgets the item tables."""
+        if self.args.should_save:
+            self.recommender.save_pretrained(output_dir or self.args.output_dir)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        self._load_weights(Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        assert self.state.best_model_checkpoint is not None
+        self._load_weights(Path(self.state.best_model_checkpoint))
+
+    def _load_weights(self, folder: Path) -> None:
+        """Load LoRA, head and item tables into the model that is being trained."""
+        result: Any = set_peft_model_state_dict(self.recommender.model, load_file(folder / ADAPTER_WEIGHTS))
+        if result.unexpected_keys:
+            raise ValueError(f"checkpoint {folder.name!r} has unexpected weights: {result.unexpected_keys[:3]}")
+        tables = inner(self.recommender.model).rec_items
+        if tables.hybrid:
+            load_tables(folder, tables)
