@@ -9,6 +9,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from llmrec.models.modeling import RecModel
 
@@ -18,7 +19,8 @@ HEAD = "rec_head"
 
 def linear_names(backbone: PreTrainedModel) -> list[str]:
     """Return the last parts of the names of the backbone's linear layers, sorted."""
-    return sorted({name.rsplit(".", 1)[-1] for name, layer in backbone.named_modules() if isinstance(layer, nn.Linear)})
+    layers = [name for name, layer in backbone.named_modules() if isinstance(layer, (nn.Linear, Conv1D))]
+    return sorted({name.rsplit(".", 1)[-1] for name in layers})
 
 
 def target_modules(backbone: PreTrainedModel, asked: list[str] | None) -> list[str]:
@@ -30,7 +32,8 @@ def target_modules(backbone: PreTrainedModel, asked: list[str] | None) -> list[s
     available = linear_names(backbone)
     if asked == ["all-linear"]:
         return available
-    chosen = asked or TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(backbone.config.model_type, available)
+    usual = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(backbone.config.model_type)
+    chosen = asked or (usual if isinstance(usual, list) else available)
     if asked and (unknown := sorted(set(asked) - set(available))):
         raise ValueError(f"lora_target_modules {unknown!r}: the backbone's linear layers are {', '.join(available)}.")
     return sorted(chosen)
@@ -64,11 +67,16 @@ def load_adapter(model: RecModel, folder: Path, trainable: bool = False) -> Peft
     """Wrap the model with a saved adapter.
 
     Raises:
-        ValueError: if the adapter lacks weights of its own, which peft alone would only warn about.
+        ValueError: if the adapter lacks weights of its own, which peft alone would only warn about, or does not fit.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+        try:
+            adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+        except KeyError as error:
+            raise ValueError(f"the adapter in {str(folder)!r} is incomplete: it lacks {error}.") from None
+        except RuntimeError as error:
+            raise ValueError(f"the adapter in {str(folder)!r} does not fit its base: {str(error)[:200]}") from None
     for warning in caught:
         if "missing adapter keys" in str(warning.message):
             raise ValueError(f"the adapter in {str(folder)!r} is incomplete: {str(warning.message)[:200]}")

@@ -25,13 +25,17 @@ def is_causal(config: Any) -> bool:
     )
 
 
-def load_backbone(checkpoint: Checkpoint, attn_implementation: str = "sdpa") -> PreTrainedModel:
+def load_backbone(checkpoint: Checkpoint, attn_implementation: str | None = None) -> PreTrainedModel:
     """Load the checkpoint's model without any task head, in float32, and check that it honours masks.
+
+    Args:
+        checkpoint: where it lies.
+        attn_implementation: sdpa or eager; None takes sdpa where the architecture has it, else eager.
 
     Raises:
         ValueError: if the architecture cannot take llmrec's masks, or the attention implementation is not supported.
     """
-    if attn_implementation not in ATTENTION:
+    if attn_implementation is not None and attn_implementation not in ATTENTION:
         raise ValueError(f"attn_implementation={attn_implementation!r} is not one of {', '.join(ATTENTION)}.")
     config = AutoConfig.from_pretrained(checkpoint.path, trust_remote_code=False)
     if getattr(config, "is_encoder_decoder", False):
@@ -98,8 +102,21 @@ def check_backbone(backbone: PreTrainedModel, name: str) -> None:
     changed = torch.where(block >= 2, tokens + 5, tokens)
     embed = backbone.get_input_embeddings()
     positions = torch.arange(6)[None] + position_offset(backbone)
-    before, after = (run_backbone(backbone, embed(ids), positions, mask) for ids in (tokens, changed))
-    backbone.train(training)
+    width, hidden_size = embed(tokens).shape[-1], backbone.config.hidden_size
+    if width != hidden_size:
+        raise ValueError(
+            f"{name!r} ({backbone.config.model_type}) has token embeddings of {width} numbers and states of "
+            f"{hidden_size}.\nItem vectors enter beside tokens, so give a checkpoint where the two are equal."
+        )
+    try:
+        before, after = (run_backbone(backbone, embed(ids), positions, mask) for ids in (tokens, changed))
+    except (RuntimeError, IndexError, ValueError, AssertionError) as error:
+        raise ValueError(
+            f"{name!r} ({backbone.config.model_type}) takes no 4D attention mask: {str(error)[:100]}\n"
+            "Use a checkpoint whose attention accepts one, such as BERT or Llama."
+        ) from error
+    finally:
+        backbone.train(training)
     leak = (before - after)[block < 2].abs().max().item()
     if not leak <= LEAK_TOLERANCE:
         raise ValueError(

@@ -107,11 +107,6 @@ class RecModel(PreTrainedModel):
         bias = self.rec_items.bias if self.rec_items.hybrid else None
         return RecModelOutput(states=states, embeddings=embeddings, scale=self.rec_head.scale, bias=bias)
 
-    def item_embeddings(self) -> tuple[Tensor, Tensor | None]:
-        """Return c(i) (N, D) and the biases (N,) of the known items, without reading any history."""
-        text, _, residual = self.rec_items()
-        return self.rec_head.item_embeddings(text, residual), self.rec_items.bias if self.rec_items.hybrid else None
-
 
 def _float32(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, enabled=False)

@@ -39,6 +39,7 @@ class Processor:
         self.config = config
         # Encoders are used to a separator after every sentence; decoders to a new line.
         self.separator = [tokenizer.sep_token_id] if tokenizer.sep_token_id is not None else self._ids("\n")[-1:]
+        self.separator = self.separator or [tokenizer.eos_token_id or 0]  # some tokenizers drop white space
         first = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
         self.header = ([] if first is None else [first]) + (self._ids(serializer.header) if serializer.header else [])
         if not self.header:  # event tokens may need something to look at that is not an event
@@ -53,8 +54,9 @@ class Processor:
         self.pad_token_id: int = pad if pad is not None else (tokenizer.eos_token_id or 0)
         self._blocks: dict[str, list[int]] = {}
 
-    def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+    def _ids(self, text: str, split_special_tokens: bool = False) -> list[int]:
+        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=split_special_tokens)
+        return encoded["input_ids"]
 
     def blocks(self, items: np.ndarray, timestamps: np.ndarray, texts: ItemTexts) -> list[list[int]]:
         """Return the token block of every event of one history.
@@ -79,7 +81,7 @@ class Processor:
     def _block(self, text: str) -> list[int]:
         block = self._blocks.get(text)
         if block is None:
-            block = self._ids(text) + self.separator
+            block = self._ids(text, split_special_tokens=True) + self.separator  # a title is no control token
             block = self._blocks[text] = block if len(block) <= self.budget else self.separator
         return block
 

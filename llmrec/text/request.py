@@ -32,11 +32,14 @@ class Request:
         candidates: (C,) item rows.
 
     Raises:
+        TypeError: if the history is no list, or an event is no dict.
         ValueError: if the history is empty or out of order, or an item is neither known nor has text.
     """
 
     def __init__(self, catalog: Catalog, history: Sequence[Event], candidates: Sequence[Event] = ()) -> None:
-        if not history:
+        if isinstance(history, (str, Mapping)):
+            raise TypeError(f"the history {history!r} is no list: give a list of events, oldest first.")
+        if not len(history):
             raise ValueError("the history is empty: give at least one event with a known item_id or text fields.")
         self.catalog = catalog
         self.new: list[dict[str, str]] = []
@@ -51,18 +54,23 @@ class Request:
         return self.catalog.attributes(index) if index < len(self.catalog) else self.new[index - len(self.catalog)]
 
     def _row(self, event: Event, place: str) -> int:
+        if not isinstance(event, Mapping):
+            raise TypeError(f"{place} is {event!r}: give a dict with a known item_id, or with text such as title=....")
         item_id = event.get("item_id")
         if item_id is not None and str(item_id) in self.catalog:
             return self.catalog.index(str(item_id))
         text = {name: str(value) for name, value in event.items() if name not in NOT_TEXT and value is not None}
-        if not text:
+        text = {name: value for name, value in text.items() if value.strip()}
+        fields = [name for name in self.catalog.frame.columns if name != "item_id"]
+        if not any(name in text for name in fields):
             what = (
                 f"item {item_id!r} is not in the catalogue"
                 if item_id is not None
                 else f"{dict(event)!r} has no item_id"
             )
             raise ValueError(
-                f"{place}: {what} and no text fields describe it.\nAdd text, such as title=..., or a known id."
+                f"{place}: {what} and no text field describes it.\n"
+                f"Give a known id, or text under one of the catalogue's names: {', '.join(fields)}."
             )
         if text not in self.new:
             self.new.append(text)
@@ -91,7 +99,7 @@ def _timestamps(history: Sequence[Event]) -> np.ndarray:
 def _seconds(value: Any, position: int) -> int:
     if isinstance(value, str):
         try:
-            value = datetime.fromisoformat(value)
+            value = datetime.fromisoformat(value.removesuffix("Z") + "+00:00" * value.endswith("Z"))
         except ValueError:
             raise ValueError(f"event {position}: timestamp {value!r} is neither seconds nor an ISO date.") from None
     if isinstance(value, datetime):

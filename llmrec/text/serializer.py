@@ -34,7 +34,7 @@ class Serializer:
         >>> Serializer(PromptTemplate(item="{title}[ | {brand}]")).item({"title": "Hex key"})
         'Hex key'
         """
-        return render(self.template.item, self._cut(attributes)) or UNNAMED
+        return self._fill(self.template.item, self._cut(attributes))
 
     def event(self, attributes: Mapping[str, str], gap: int | None = None) -> str:
         """Return the text of one event.
@@ -46,16 +46,22 @@ class Serializer:
         >>> Serializer(PromptTemplate(event="{title}[, {gap}]")).event({"title": "Hex key"}, gap=90_000)
         'Hex key, the next day'
         """
-        values = dict(self._cut(attributes))
+        values = self._cut(attributes)
         words = gap_words(gap) if self.reads_time and gap is not None else None
         if words is not None:
             values["gap"] = words
-        return render(self.template.event, values) or UNNAMED
+        return self._fill(self.template.event, values)
+
+    @staticmethod
+    def _fill(pattern: str, values: Mapping[str, str]) -> str:
+        # Without a word of the item, what is left of the pattern ("Title:", ", 2 days later") would pose as its name.
+        named = any(values.get(name) for name in field_names(pattern) - EVENT_FIELDS)
+        return render(pattern, values) if named else UNNAMED
 
     def _cut(self, attributes: Mapping[str, str]) -> dict[str, str]:
         limits = self.template.max_words
         return {
-            name: " ".join(value.split()[: limits[name]]) if name in limits else value
+            name: " ".join(value.split()[: limits.get(name)])
             for name, value in attributes.items()
             if name not in EVENT_FIELDS  # an item column called "gap" must not pose as a time
         }

@@ -42,6 +42,9 @@ class PromptTemplate:
     max_words: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, pattern in (("header", self.header), ("event", self.event), ("item", self.item)):
+            if not isinstance(pattern, str):
+                raise ValueError(f"{name} {pattern!r} is no text: give a pattern such as '{{title}}'.")
         if field_names(self.header):
             raise ValueError(f"header {self.header!r} has placeholders; it stands before any event: use plain text.")
         for name, pattern in (("event", self.event), ("item", self.item)):
@@ -52,6 +55,10 @@ class PromptTemplate:
                 )
         if timed := field_names(self.item) & EVENT_FIELDS:
             raise ValueError(f"item pattern {self.item!r} uses {sorted(timed)}, which only events have.")
+        if not isinstance(self.max_words, Mapping):
+            raise ValueError(f"max_words {self.max_words!r} is no object of fields and their numbers of words.")
+        if unknown := sorted(set(self.max_words) - self.fields):
+            raise ValueError(f"max_words {unknown!r}: the patterns use only {', '.join(sorted(self.fields))}.")
         if bad := {name: words for name, words in self.max_words.items() if not isinstance(words, int) or words < 1}:
             raise ValueError(f"max_words {bad!r}: give a whole number of words, at least 1.")
 
@@ -89,7 +96,7 @@ class PromptTemplate:
             raise FileNotFoundError(f"no template {str(source)!r}: give a .json file, or one of: {names}.")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+        except ValueError as error:  # no JSON, or no UTF-8
             raise ValueError(f"template {str(source)!r} is not JSON: {error}.") from None
         known = {"header", "event", "item", "max_words"}
         if not isinstance(values, dict) or set(values) - known:
