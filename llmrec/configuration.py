@@ -57,6 +57,10 @@ class RecommenderConfig:
     def __post_init__(self) -> None:
         _require(self.head in HEADS, "head", self.head, f"is not one of {', '.join(HEADS)}")
         _require(self.pooling in POOLINGS, "pooling", self.pooling, f"is not one of {', '.join(POOLINGS)}")
+        for name in ("max_tokens", "max_vector_events", "max_item_tokens"):
+            _require(isinstance(getattr(self, name), int), name, getattr(self, name), "is no whole number")
+        overlap = self.window_overlap
+        _require(isinstance(overlap, (int, float)), "window_overlap", overlap, "is no number")
         _require(self.max_tokens >= 8, "max_tokens", self.max_tokens, "leaves no room for an event; give at least 8")
         _require(
             self.max_vector_events >= 0, "max_vector_events", self.max_vector_events, "is negative; 0 turns it off"
@@ -85,7 +89,12 @@ class RecommenderConfig:
                 f"{str(folder)!r} is no llmrec adapter: it has no {CONFIG_NAME}.\n"
                 "Give the output folder of `llmrec train`, or a Hub name that llmrec pushed."
             )
-        values = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{CONFIG_NAME} in {str(folder)!r} is not JSON: {error}.") from None
+        if not isinstance(values, dict):
+            raise ValueError(f"{CONFIG_NAME} in {str(folder)!r} is no object of settings; save the adapter again.")
         version = values.get("format_version")
         if version != FORMAT_VERSION:
             raise ValueError(

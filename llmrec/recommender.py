@@ -30,6 +30,9 @@ from llmrec.text.request import Event, Request
 from llmrec.text.serializer import Serializer
 from llmrec.text.template import PromptTemplate
 
+READ_AT_ONCE = 32
+"""Histories in a batch."""
+
 
 @dataclass(frozen=True)
 class Recommendation:
@@ -106,7 +109,7 @@ class Recommender:
         serializer = Serializer(PromptTemplate.load(folder), has_clock=config.has_clock)
         processor = Processor(serializer, load_tokenizer(folder), config)
         backbone = load_backbone(checkpoint)
-        text = read_item_embeddings(folder, len(catalog))
+        text = read_item_embeddings(folder, len(catalog), backbone.config.hidden_size)
         if text is None:
             text = encode_catalog(backbone, processor, catalog, progress=True)
         table = ItemTable(text, config.hybrid)
@@ -134,6 +137,10 @@ class Recommender:
         """
         return self.recommend_batch([history], k, exclude_seen)[0]
 
+    def check_history(self, history: Sequence[Event]) -> None:
+        """Raise what `recommend` would raise for this history, without reading it."""
+        Request(self.items, history)
+
     @torch.inference_mode()
     def recommend_batch(
         self, histories: Sequence[Sequence[Event]], k: int = 10, exclude_seen: bool = True
@@ -141,12 +148,14 @@ class Recommender:
         """Return the `k` best catalogue items for each history; see `recommend`."""
         if not isinstance(k, int) or k < 1:
             raise ValueError(f"k={k!r}: give a whole number of items, at least 1.")
-        requests = [Request(self.items, history) for history in histories]
+        new: list[dict[str, str]] = []
+        requests = [Request(self.items, history, new=new) for history in histories]
         score = catalogue_scoring(inner(self.model))
+        with self._with_new_items(new):
+            states = self._read(requests)
         results = []
-        for request in requests:
-            with self._with_new_items(request):
-                scores = score(self._read(request))
+        for request, state in zip(requests, states, strict=True):
+            scores = score(state[None])
             seen = np.unique(request.items[request.items < len(self.items)])
             best = top_k(scores, k, [seen] if exclude_seen else None)[0]
             results.append(
@@ -167,14 +176,16 @@ class Recommender:
         Raises:
             ValueError: if a candidate is neither known nor has text; or as in `recommend`.
         """
+        if isinstance(candidates, (str, Mapping)):
+            raise TypeError(f"candidates {candidates!r} are no list: give a list of item ids or dicts of text.")
         events = [{"item_id": entry} if isinstance(entry, str) else entry for entry in candidates]
         if not events:
             return []
         request = Request(self.items, history, events)
-        with self._with_new_items(request):
+        with self._with_new_items(request.new):
             model = inner(self.model)
             rows = torch.as_tensor(request.candidates, device=model.device)
-            return catalogue_scoring(model, rows)(self._read(request))[0].tolist()
+            return catalogue_scoring(model, rows)(self._read([request]))[0].tolist()
 
     def replace_items(self, catalog: Catalog) -> None:
         """Rank the items of another catalogue from now on.
@@ -207,25 +218,33 @@ class Recommender:
         return DualScorer(self.model, self.processor, self.items, batch_size, shard, progress)
 
     @contextmanager
-    def _with_new_items(self, request: Request) -> Iterator[None]:
-        """Let a request's new items stand behind the known ones in the item table."""
+    def _with_new_items(self, new: Sequence[dict[str, str]]) -> Iterator[None]:
+        """Let new items, given by their text, stand behind the known ones in the item table."""
         model = inner(self.model)
         known = model.rec_items
         try:
-            if request.new:
-                texts = [self.processor.item_text(attributes) for attributes in request.new]
-                model.rec_items = known.extend(self._encode(texts))
+            if new:
+                model.rec_items = known.extend(self._encode([self.processor.item_text(text) for text in new]))
             yield
         finally:
             model.rec_items = known
 
-    def _read(self, request: Request) -> Tensor:
-        """Read the last window of one history; return the user state (1, D) after it."""
-        blocks = self.processor.blocks(request.items, request.timestamps, request)
-        row = self.processor.read(request.items, blocks, self.processor.windows(blocks)[-1])
-        batch: dict[str, Any] = dict(self.processor.batch([row]))
+    def _read(self, requests: Sequence[Request]) -> Tensor:
+        """Read the last window of each history; return the user states (B, D) after them."""
+        passes = []
+        for request in requests:
+            blocks = self.processor.blocks(request.items, request.timestamps, request)
+            passes.append(self.processor.read(request.items, blocks, self.processor.windows(blocks)[-1]))
         model = inner(self.model).eval()  # it may come from training, where things are dropped at random
-        return model(**{name: tensor.to(model.device) for name, tensor in batch.items()}).states[:, -1]
+        states = torch.empty(len(passes), model.rec_items.text.shape[1], device=model.device)
+        order = sorted(range(len(passes)), key=lambda index: self.processor.num_tokens(passes[index]))
+        for begin in range(0, len(order), READ_AT_ONCE):
+            rows = order[begin : begin + READ_AT_ONCE]
+            batch: dict[str, Any] = dict(self.processor.batch([passes[row] for row in rows]))
+            output = model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
+            last = torch.tensor([len(passes[row].items) - 1 for row in rows], device=model.device)
+            states[rows] = output.states[torch.arange(len(rows), device=model.device), last]
+        return states
 
     def _encode(self, texts: Sequence[str]) -> Tensor:
         with self.model.disable_adapter():

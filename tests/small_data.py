@@ -14,10 +14,10 @@ from llmrec.data.preparation import SplitSettings, prepare
 from llmrec.data.schema import RawTables
 from llmrec.evaluation.cases import Cases
 
-TITLES = (
+TITLES = (  # a hyphen stands for a space
     "heat alien brazil casino fargo matrix memento seven speed twister vertigo zodiac gravity rocky jaws "
     "red-hammer blue-saw green-drill large-screw small-nail wooden-ladder steel-bolt paint-brush red-glue"
-).split()
+)
 START = 1_600_000_000  # 13 September 2020
 
 
@@ -54,9 +54,8 @@ def cases_of(rows: list[list[int]], targets: list[tuple[int, int]], num_items: i
 
 def items_frame(num_items: int = 24) -> pl.DataFrame:
     """Items i00, i01, … with a title; some have a brand and genres. Items i02 and i03 are twins: the same text."""
-    titles = [
-        TITLES[index % len(TITLES)].replace("-", " ") + " title" * (index // len(TITLES)) for index in range(num_items)
-    ]
+    known = [title.replace("-", " ") for title in TITLES.split()]
+    titles = [known[index % len(known)] + " title" * (index // len(known)) for index in range(num_items)]
     titles[3] = titles[2]
     return pl.DataFrame(
         {

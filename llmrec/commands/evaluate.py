@@ -65,19 +65,21 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
     if int(os.environ.get("WORLD_SIZE", "1")) != state.num_processes:
         raise ValueError("launched as several processes that do not know each other: set ACCELERATE_USE_CPU=true.")
     directory = DataDirectory.open(arguments.data_dir)
-    check_report_folder(arguments.output_dir)
     histories = directory.histories()
     cases = Cases.from_histories(histories, directory.catalog, arguments.split, arguments.max_users)
     recommender = Recommender.from_pretrained(
         arguments.model, revision=arguments.revision, base_model=arguments.base_model, device=state.device
     )
     recommender.replace_items(directory.catalog)
+    scorer = recommender.scorer(
+        arguments.batch_size, (state.process_index, state.num_processes), progress=state.is_main_process
+    )
+    check_report_folder(arguments.output_dir)
     if state.is_main_process:
         print_settings(arguments)
         print(f"{len(cases)} targets of {len(cases.users)} users, {len(directory.catalog)} items", flush=True)
-    shard = (state.process_index, state.num_processes)
-    scorer = recommender.scorer(arguments.batch_size, shard, progress=state.is_main_process)
     parts = gather_object([score_ranks(scorer, cases, arguments.mask_seen)])
+    state.wait_for_everyone()  # as in train: gloo's threads let go of what they gathered
     if not state.is_main_process:
         return {}
     ranks = {"llmrec": collect(parts, len(cases))}

@@ -69,7 +69,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def training_arguments(output_dir: Path) -> RecTrainingArguments:
     """Return the settings of the quickstart's run: the defaults, but for its length."""
-    return RecTrainingArguments(output_dir=str(output_dir), num_train_epochs=2)
+    resume = "true" if output_dir.is_dir() else None  # an interrupted run goes on
+    return RecTrainingArguments(output_dir=str(output_dir), num_train_epochs=1, resume_from_checkpoint=resume)
 
 
 def find_title(items: Catalog, title: str) -> str:

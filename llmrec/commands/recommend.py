@@ -20,6 +20,9 @@ from tqdm.auto import tqdm
 from llmrec.commands.arguments import parse_arguments, print_settings
 from llmrec.recommender import Recommendation, Recommender
 
+LINES_AT_ONCE = 256
+"""Histories recommended for between two steps of the progress bar."""
+
 
 @dataclass
 class RecommendArguments:
@@ -44,20 +47,27 @@ def main(argv: list[str] | None = None) -> None:
     output = Path(arguments.output)
     if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
         raise PermissionError(f"output {arguments.output!r}: its folder is missing or not writable; give another.")
+    if output.is_dir() or output.resolve() == Path(arguments.input).resolve():
+        raise FileExistsError(f"output {arguments.output!r} is a folder or the input itself; give another name.")
     recommender = Recommender.from_pretrained(
         arguments.model, revision=arguments.revision, base_model=arguments.base_model
     )
+    for number, line in lines:
+        try:
+            recommender.check_history(line["history"])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{arguments.input}, line {number}: {error}") from None
     scratch = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         with scratch.open("w", encoding="utf-8") as file:
-            for number, line in tqdm(lines, desc="recommending", unit="history"):
-                try:
-                    found = recommender.recommend(line["history"], arguments.k, arguments.exclude_seen)
-                except ValueError as error:
-                    raise ValueError(f"{arguments.input}, line {number}: {error}") from None
-                kept = {name: value for name, value in line.items() if name != "history"}
-                record = {**kept, "recommendations": [as_record(entry) for entry in found]}
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            for begin in tqdm(range(0, len(lines), LINES_AT_ONCE), desc="recommending", unit="batch"):
+                batch = [line for _, line in lines[begin : begin + LINES_AT_ONCE]]
+                histories = [line["history"] for line in batch]
+                found = recommender.recommend_batch(histories, arguments.k, arguments.exclude_seen)
+                for line, entries in zip(batch, found, strict=True):
+                    kept = {name: value for name, value in line.items() if name != "history"}
+                    record = {**kept, "recommendations": [as_record(entry) for entry in entries]}
+                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
         scratch.replace(output)
     finally:
         scratch.unlink(missing_ok=True)
@@ -74,13 +84,13 @@ def read_histories(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     if not path.is_file():
         raise FileNotFoundError(f"no input file {str(path)!r}: give a JSON Lines file with a history per line.")
     empty = True
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, text in enumerate(file, start=1):
             if not text.strip():
                 continue
             try:
-                line = json.loads(text)
-            except json.JSONDecodeError as error:
+                line = json.loads(text.decode("utf-8"))
+            except ValueError as error:
                 raise ValueError(f"{path}, line {number} is not JSON: {error}.") from None
             history = line.get("history") if isinstance(line, dict) else None
             if not isinstance(history, list) or not all(isinstance(event, dict) for event in history):
@@ -93,4 +103,5 @@ def read_histories(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def as_record(entry: Recommendation) -> dict[str, Any]:
     """Return a recommendation as it is written: id, rank, score, and the item's text fields."""
-    return {"item_id": entry.item_id, "rank": entry.rank, "score": round(entry.score, 6), **entry.text}
+    own = {"item_id": entry.item_id, "rank": entry.rank, "score": round(entry.score, 6)}
+    return {**own, **entry.text, **own}  # a text field named "score" must not pose as one

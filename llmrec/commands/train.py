@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import HfArgumentParser, set_seed
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from llmrec.commands.memory import peak_memory_mib
@@ -43,9 +44,11 @@ def train(data: DataArguments, model: ModelArguments, training: RecTrainingArgum
     Raises:
         ValueError: if a setting or the data do not allow training.
         FileExistsError: if the output folder holds an adapter already and this is no resumed run.
+        FileNotFoundError: if data, checkpoint, template or the checkpoint to resume from are missing.
     """
     check_launch(training)
     output = check_output(training)
+    checkpoint = find_checkpoint(training, output)
     directory = DataDirectory.open(data.data_dir)
     set_seed(training.seed)
     recommender = new_recommender(model, directory.catalog, has_clock=directory.manifest["clock"] != "ordinal")
@@ -59,13 +62,13 @@ def train(data: DataArguments, model: ModelArguments, training: RecTrainingArgum
     trainer = RecTrainer(recommender, training, dataset, cases)
     if trainer.is_world_process_zero():
         report_start(recommender, dataset, cases, data, model, training)
-    checkpoint = training.resume_from_checkpoint
-    if checkpoint in ("True", "true"):
-        checkpoint = get_last_checkpoint(training.output_dir)
     result = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     if trainer.is_world_process_zero():
         report_end(trainer, result.metrics, output)
+    # Without it a process that goes ahead can hang: gloo's threads, still letting go of the last tensors they gathered,
+    # need the interpreter, which the destruction of the process group does not share.
+    trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
     return recommender
 
@@ -81,21 +84,37 @@ def check_launch(training: RecTrainingArguments) -> None:
 
 
 def check_output(training: RecTrainingArguments) -> Path:
-    """Return the output folder; raise if it cannot be written or holds an adapter that this run would replace."""
+    """Return the output folder; raise if it cannot be written or holds a run that this one would replace."""
     if not training.output_dir:
         raise ValueError("no --output_dir: give a folder for the adapter.")
     output = Path(training.output_dir)
     if output.exists() and not output.is_dir():
         raise NotADirectoryError(f"output_dir {str(output)!r} is a file; give another name.")
-    if (output / "adapter_config.json").exists() and not training.resume_from_checkpoint:
+    earlier = [*output.glob("adapter_config.json"), *output.glob("checkpoint-*")]
+    if earlier and training.resume_from_checkpoint in (None, "False", "false"):
         raise FileExistsError(
-            f"output_dir {str(output)!r} holds an adapter already.\n"
+            f"output_dir {str(output)!r} holds a run already ({earlier[0].name}).\n"
             "Give another folder, or continue that run with --resume_from_checkpoint true."
         )
-    output.mkdir(parents=True, exist_ok=True)
-    if not os.access(output, os.W_OK):
-        raise PermissionError(f"output_dir {str(output)!r} is not writable; give another folder.")
+    existing = next(part for part in (output, *output.absolute().parents) if part.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise PermissionError(f"output_dir {str(output)!r} cannot be written; give another folder.")
     return output
+
+
+def find_checkpoint(training: RecTrainingArguments, output: Path) -> str | None:
+    """Return the checkpoint folder to resume from: the one named, or with `true` the newest, if there is any."""
+    asked = training.resume_from_checkpoint
+    if asked in (None, "False", "false"):
+        return None
+    if asked in ("True", "true"):
+        return get_last_checkpoint(str(output)) if output.is_dir() else None
+    if not Path(asked, TRAINER_STATE_NAME).is_file():
+        raise FileNotFoundError(
+            f"resume_from_checkpoint {asked!r} is no checkpoint: it has no {TRAINER_STATE_NAME}.\n"
+            "Give a checkpoint-N folder of an earlier run, or true for the newest."
+        )
+    return asked
 
 
 def report_start(
@@ -143,6 +162,8 @@ def report_end(trainer: RecTrainer, metrics: dict[str, float], output: Path) -> 
     scratch = output / f".{RESULT}"
     scratch.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     scratch.replace(output / RESULT)
-    best = "none" if state.best_metric is None else f"{state.best_metric:.4f} at step {state.best_global_step}"
+    best = "none" if state.best_metric is None else f"{state.best_metric:.4f}"
+    if state.best_global_step is not None:
+        best += f" at step {state.best_global_step}"
     metric, peak = trainer.args.metric_for_best_model, values["peak_memory_mib"]
     print(f"saved {output}; best validation {metric}: {best}; peak memory {peak:,} MiB")

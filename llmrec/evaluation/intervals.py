@@ -69,7 +69,8 @@ def bootstrap_means(
         drawn += num_users * np.arange(size)[:, None]
         times = np.bincount(drawn.ravel(), minlength=size * num_users).reshape(size, num_users)
         means.append(offset + times.astype(np.float64) @ (values - offset) / num_users)
-    return np.concatenate(means)
+    # Adding back rounds: without it the mean of zeros and ones could fall below zero by the last bit.
+    return np.clip(np.concatenate(means), values.min(axis=0), values.max(axis=0))
 
 
 def user_means(values: np.ndarray) -> np.ndarray:

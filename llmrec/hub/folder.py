@@ -12,16 +12,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from llmrec.configuration import RecommenderConfig
@@ -29,6 +30,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.models.adapter import inner
 from llmrec.models.items import ItemTable
 from llmrec.text.processor import Processor
+from llmrec.text.template import TEMPLATE_NAME
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -58,19 +60,19 @@ def save_folder(
         model.save_pretrained(str(staging), save_embedding_layers=False)
         (staging / "README.md").unlink(missing_ok=True)  # peft's names the base by its path on this machine
         _rewrite_adapter_config(staging / ADAPTER_CONFIG, config)
+        catalog.write(staging / ITEMS)
         tables = inner(model).rec_items
         if tables.hybrid:
-            save_file(
-                {name: getattr(tables, name).detach().cpu().contiguous() for name in TABLES}, staging / ITEM_TABLES
-            )
-        save_file({"text": tables.text.cpu().contiguous()}, staging / ITEM_EMBEDDINGS)
-        catalog.write(staging / ITEMS)
+            _save_rows({name: getattr(tables, name).detach() for name in TABLES}, staging / ITEM_TABLES)
+        _save_rows({"text": tables.text}, staging / ITEM_EMBEDDINGS)
         config.save(staging)
         processor.serializer.template.save(staging)
         processor.tokenizer.save_pretrained(staging)
-        for path in sorted(staging.iterdir()):
+        for path in sorted(path for path in staging.rglob("*") if path.is_file()):
+            place = target / path.relative_to(staging)
+            place.parent.mkdir(exist_ok=True)
             path.chmod(0o644)  # safetensors writes 0600
-            os.replace(path, target / path.name)
+            os.replace(path, place)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -84,27 +86,62 @@ def _rewrite_adapter_config(path: Path, config: RecommenderConfig) -> None:
     path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def _save_rows(tensors: dict[str, Tensor], path: Path) -> None:
+    """Save tensors whose rows are the items of `items.parquet` beside them, with the digest of that file."""
+    digest = hashlib.sha256((path.parent / ITEMS).read_bytes()).hexdigest()
+    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path, {ITEMS: digest})
+
+
+def _load_rows(path: Path, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        digest = (file.metadata() or {}).get(ITEMS)
+        if digest is not None and digest != hashlib.sha256((path.parent / ITEMS).read_bytes()).hexdigest():
+            raise ValueError(f"{path.name} belongs to another {ITEMS}: one was replaced. Save or download both again.")
+        names = set(file.keys())
+        found = {name: file.get_tensor(name) for name in shapes if name in names}
+    for name, shape in shapes.items():
+        if name not in found or found[name].shape != shape:
+            has = tuple(found[name].shape) if name in found else "nothing"
+            raise ValueError(f"{path.name}: {name} should be {tuple(shape)}, found {has}. Save or download it again.")
+    return found
+
+
 def check_folder(folder: Path) -> None:
-    """Raise FileNotFoundError, naming what is missing, if `folder` is no complete llmrec adapter."""
+    """Check that `folder` is a complete llmrec adapter whose files can be read.
+
+    Raises:
+        FileNotFoundError: if a file is missing; the text names it.
+        ValueError: if a file is damaged.
+    """
     RecommenderConfig.load(folder)
-    needed = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEMS, "prompt.json", "tokenizer_config.json")
+    needed = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEMS, TEMPLATE_NAME, "tokenizer.json", "tokenizer_config.json")
     if missing := [name for name in needed if not (folder / name).is_file()]:
         raise FileNotFoundError(f"adapter {str(folder)!r} lacks {', '.join(missing)}; save or download it again.")
+    for path in [folder / name for name in needed if name.endswith(".json")]:
+        try:
+            holds = isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+        except ValueError:
+            holds = False
+        if not holds:
+            raise ValueError(f"adapter {str(folder)!r}: {path.name} is no JSON object; save or download it again.")
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except SafetensorError as error:
+            raise ValueError(f"{path.name} in {str(folder)!r} is damaged ({error}); download it again.") from None
 
 
-def read_item_embeddings(folder: Path, num_items: int) -> Tensor | None:
+def read_item_embeddings(folder: Path, num_items: int, hidden_size: int) -> Tensor | None:
     """Return the saved text embeddings (N, D), or None where the folder has none.
 
     Raises:
-        ValueError: if they do not fit the folder's items.
+        ValueError: if they do not fit the folder's items or the checkpoint.
     """
     path = folder / ITEM_EMBEDDINGS
     if not path.is_file():
         return None
-    text = load_file(path)["text"]
-    if len(text) != num_items:
-        raise ValueError(f"{ITEM_EMBEDDINGS} has {len(text)} rows, {ITEMS} {num_items}: one of them was replaced.")
-    return text
+    return _load_rows(path, {"text": torch.Size((num_items, hidden_size))})["text"]
 
 
 def load_tables(folder: Path, table: ItemTable) -> None:
@@ -119,11 +156,7 @@ def load_tables(folder: Path, table: ItemTable) -> None:
         raise FileNotFoundError(
             f"adapter {str(folder)!r} is hybrid but lacks {ITEM_TABLES}; save or download it again."
         )
-    saved: dict[str, Any] = load_file(path)
+    saved = _load_rows(path, {name: getattr(table, name).shape for name in TABLES})
     with torch.no_grad():
         for name in TABLES:
-            own = getattr(table, name)
-            if name not in saved or saved[name].shape != own.shape:
-                found = tuple(saved[name].shape) if name in saved else "nothing"
-                raise ValueError(f"{ITEM_TABLES}: {name} should be {tuple(own.shape)}, found {found}.")
-            own.copy_(saved[name])
+            getattr(table, name).copy_(saved[name])

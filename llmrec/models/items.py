@@ -51,6 +51,7 @@ class ItemTable(nn.Module):
         extended = ItemTable(torch.cat([self.text, text.to(self.text)]), self.hybrid).to(self.text.device)
         for own, new in zip(self.parameters(), extended.parameters(), strict=True):
             new[: len(self)] = own
+            new.requires_grad_(own.requires_grad)
         return extended.train(self.training)
 
     @torch.no_grad()
@@ -60,4 +61,5 @@ class ItemTable(nn.Module):
         selected = ItemTable(self.text[rows], self.hybrid).to(self.text.device)
         for own, new in zip(self.parameters(), selected.parameters(), strict=True):
             new.copy_(own[rows])
+            new.requires_grad_(own.requires_grad)
         return selected.train(self.training)

@@ -39,6 +39,10 @@ class DualScorer:
     shard: tuple[int, int] = (0, 1)
     progress: bool = False
 
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size!r}: give at least 1 window.")
+
     def passes(self, cases: Any) -> list[tuple[Pass, np.ndarray, np.ndarray]]:
         """Return the passes that cover all cases: (pass, case numbers, index in the pass of each case's state)."""
         by_user: dict[int, list[int]] = {}
@@ -97,7 +101,7 @@ def catalogue_scoring(model: RecModel, rows: Tensor | None = None) -> Callable[[
     model.eval()  # residual dropout is for training alone
     text, _, residual = model.rec_items()
     model.train(training)
-    bias = model.rec_items.bias if model.rec_items.hybrid else None
+    bias: Tensor | None = model.rec_items.bias if model.rec_items.hybrid else None
     if rows is not None:
         text = text[rows]
         residual, bias = (None if each is None else each[rows] for each in (residual, bias))

@@ -37,6 +37,7 @@ def encode_texts(
     """
     unique = sorted(set(texts))
     encoded = tokenizer(unique, truncation=True, max_length=max_tokens, split_special_tokens=True)["input_ids"]
+    tokenizer.backend_tokenizer.no_truncation()  # it would be saved with the tokenizer
     order = sorted(range(len(unique)), key=lambda index: len(encoded[index]))
     device = next(backbone.parameters()).device
     offset, causal = position_offset(backbone), is_causal(backbone.config)

@@ -24,6 +24,7 @@ class Request:
         catalog: the known items.
         history: events, oldest first.
         candidates: items to score.
+        new: new items of other requests read with this one, which its own join; None starts a list.
 
     Attributes:
         new: text attributes of the items that the catalogue lacks.
@@ -36,13 +37,19 @@ class Request:
         ValueError: if the history is empty or out of order, or an item is neither known nor has text.
     """
 
-    def __init__(self, catalog: Catalog, history: Sequence[Event], candidates: Sequence[Event] = ()) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        history: Sequence[Event],
+        candidates: Sequence[Event] = (),
+        new: list[dict[str, str]] | None = None,
+    ) -> None:
         if isinstance(history, (str, Mapping)):
             raise TypeError(f"the history {history!r} is no list: give a list of events, oldest first.")
         if not len(history):
             raise ValueError("the history is empty: give at least one event with a known item_id or text fields.")
         self.catalog = catalog
-        self.new: list[dict[str, str]] = []
+        self.new = [] if new is None else new
         rows = [self._row(event, f"event {position}") for position, event in enumerate(history)]
         self.items = np.array(rows, dtype=np.int64)
         self.timestamps = _timestamps(history)

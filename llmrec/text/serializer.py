@@ -34,7 +34,7 @@ class Serializer:
         >>> Serializer(PromptTemplate(item="{title}[ | {brand}]")).item({"title": "Hex key"})
         'Hex key'
         """
-        return self._fill(self.template.item, self._cut(attributes))
+        return self._fill(self.template.item, _values(attributes, {}))
 
     def event(self, attributes: Mapping[str, str], gap: int | None = None) -> str:
         """Return the text of one event.
@@ -46,7 +46,7 @@ class Serializer:
         >>> Serializer(PromptTemplate(event="{title}[, {gap}]")).event({"title": "Hex key"}, gap=90_000)
         'Hex key, the next day'
         """
-        values = self._cut(attributes)
+        values = _values(attributes, self.template.max_words)
         words = gap_words(gap) if self.reads_time and gap is not None else None
         if words is not None:
             values["gap"] = words
@@ -58,10 +58,11 @@ class Serializer:
         named = any(values.get(name) for name in field_names(pattern) - EVENT_FIELDS)
         return render(pattern, values) if named else UNNAMED
 
-    def _cut(self, attributes: Mapping[str, str]) -> dict[str, str]:
-        limits = self.template.max_words
-        return {
-            name: " ".join(value.split()[: limits.get(name)])
-            for name, value in attributes.items()
-            if name not in EVENT_FIELDS  # an item column called "gap" must not pose as a time
-        }
+
+def _values(attributes: Mapping[str, str], max_words: Mapping[str, int]) -> dict[str, str]:
+    """Return the attributes with white space squeezed and each cut to its number of words."""
+    return {
+        name: " ".join(value.split()[: max_words.get(name)])
+        for name, value in attributes.items()
+        if name not in EVENT_FIELDS  # an item column called "gap" must not pose as a time
+    }

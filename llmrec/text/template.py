@@ -30,7 +30,9 @@ class PromptTemplate:
         header: the text before the history; has no fields.
         event: pattern of one event; may use `{gap}`, the time since the event before it.
         item: pattern of an item's own text, which its frozen embedding reads.
-        max_words: field to the number of words it is cut to; a field without one is not cut.
+        max_words: field to the number of words it is cut to in an event; a field without one is not cut. An item's
+            own text is cut in tokens instead (`RecommenderConfig.max_item_tokens`): an event is read again and again,
+            an item once.
 
     Raises:
         ValueError: if a pattern has no placeholder, an unbalanced bracket, or a field that is more than a bare name.
@@ -97,10 +99,10 @@ class PromptTemplate:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:  # no JSON, or no UTF-8
-            raise ValueError(f"template {str(source)!r} is not JSON: {error}.") from None
+            raise ValueError(f"template {str(path)!r} is not JSON: {error}.") from None
         known = {"header", "event", "item", "max_words"}
         if not isinstance(values, dict) or set(values) - known:
-            raise ValueError(f"template {str(source)!r} must be an object with the keys {', '.join(sorted(known))}.")
+            raise ValueError(f"template {str(path)!r} must be an object with the keys {', '.join(sorted(known))}.")
         return cls(**values)
 
     def save(self, folder: str | os.PathLike) -> None:

@@ -29,13 +29,15 @@ def text_windows(lengths: Sequence[int], budget: int, overlap: float) -> list[Wi
         overlap: share of the budget that the next window keeps of this one, in [0, 1).
 
     Raises:
-        ValueError: if an event alone is longer than the budget.
+        ValueError: if an event alone is longer than the budget, or the overlap is out of range.
 
     >>> text_windows([4, 4, 4, 4, 4], budget=12, overlap=0.5)
     [Window(start=0, first=0, end=3), Window(start=2, first=3, end=5)]
     >>> text_windows([4, 4, 4, 4, 4], budget=12, overlap=0.0)
     [Window(start=0, first=0, end=3), Window(start=3, first=3, end=5)]
     """
+    if not 0 <= overlap < 1:
+        raise ValueError(f"overlap={overlap!r} is not in [0, 1): it is the share of a window that the next one keeps.")
     windows, start, first, used = [], 0, 0, 0
     for position, length in enumerate(lengths):
         if length > budget:

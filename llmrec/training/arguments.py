@@ -62,7 +62,8 @@ class ModelArguments:
         metadata={"help": "Names of linear layers to adapt, or all-linear; by default peft's choice for the model."},
     )
     attn_implementation: str | None = field(
-        default=None, metadata={"help": "Attention of the backbone: sdpa or eager; by default sdpa if the model has it."}
+        default=None,
+        metadata={"help": "Attention of the backbone: sdpa or eager; by default sdpa if the model has it."},
     )
 
 
@@ -118,6 +119,9 @@ class RecTrainingArguments(TrainingArguments):
             self.bf16 = not self.fp16 and has_native_bf16(self.use_cpu)
         if not 0 <= self.residual_dropout < 1:
             raise ValueError(f"residual_dropout={self.residual_dropout!r} is not in [0, 1).")
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)!r}: give at least 1 window.")
         if self.eval_strategy == "no":
             self.load_best_model_at_end = False
         super().__post_init__()

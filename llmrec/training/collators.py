@@ -35,6 +35,7 @@ class LengthGroupedBatchSampler(Sampler[list[int]]):
 
     Windows are shuffled, sorted by length within pools of `pool_batches` batches, and the batches shuffled again, so
     that little is padded and no two epochs are alike. A run resumed in the middle of an epoch draws the same batches.
+    Only the last batch may be short: several processes would lose the batches beside a short one in the middle.
 
     Args:
         lengths: tokens of each window.
@@ -64,5 +65,8 @@ class LengthGroupedBatchSampler(Sampler[list[int]]):
         pools = [order[begin : begin + self.pool] for begin in range(0, len(order), self.pool)]
         order = np.concatenate([pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools])
         batches = [order[begin : begin + self.batch_size] for begin in range(0, len(order), self.batch_size)]
-        for index in random.permutation(len(batches)):
-            yield batches[index].tolist()
+        full = [batch for batch in batches if len(batch) == self.batch_size]
+        for index in random.permutation(len(full)):
+            yield full[index].tolist()
+        if len(full) < len(batches):
+            yield batches[-1].tolist()

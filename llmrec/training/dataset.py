@@ -36,7 +36,7 @@ class WindowDataset(Dataset):
         max_train_events: newest training events kept of each user, or None for all.
 
     Raises:
-        ValueError: if no user has two training events.
+        ValueError: if no user has two training events, or a setting allows none.
     """
 
     def __init__(
@@ -47,6 +47,8 @@ class WindowDataset(Dataset):
         overlap: float = 0.0,
         max_train_events: int | None = None,
     ) -> None:
+        if max_train_events is not None and max_train_events < 2:
+            raise ValueError(f"max_train_events={max_train_events!r}: give at least 2, one to read and one to predict.")
         self.catalog = catalog
         self.processor = processor
         self.items: list[np.ndarray] = []

@@ -12,7 +12,7 @@ from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, Trainer
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 
 from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import collect, score_ranks, user_metrics
@@ -25,6 +25,17 @@ from llmrec.training.dataset import WindowDataset
 from llmrec.training.losses import full_softmax
 
 CUTOFF = 10
+
+
+class SamplerEpoch(TrainerCallback):
+    """Tells the sampler its epoch: resumed on several processes, it is wrapped too deep for Trainer to reach."""
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
+        """Unwrap the sampler and set its epoch."""
+        sampler = train_dataloader.batch_sampler
+        while not isinstance(sampler, LengthGroupedBatchSampler):
+            sampler = sampler.batch_sampler
+        sampler.set_epoch(int(state.epoch or 0))
 
 
 class RecTrainer(Trainer):
@@ -58,6 +69,7 @@ class RecTrainer(Trainer):
         self._tokens = self._targets = 0
         self._began = time.perf_counter()
         inner(recommender.model).rec_items.residual_dropout = args.residual_dropout
+        self.add_callback(SamplerEpoch)
         if cases is not None and args.load_best_model_at_end and args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
 
@@ -96,9 +108,7 @@ class RecTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Build AdamW with a learning rate of its own for the item tables."""
         if self.optimizer is None:
-            trained = [
-                (name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad
-            ]
+            trained = [(name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad]
             decayed = {name for name, weight in trained if weight.ndim > 1}
             groups = []
             for tables in (False, True):

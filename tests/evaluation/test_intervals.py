@@ -98,3 +98,11 @@ def test_draws_and_pairs_are_checked():
         bootstrap_means(np.zeros((2, 1)), draws=0)
     with pytest.raises(ValueError, match="the same users"):
         paired_difference(np.zeros(2), np.zeros(3))
+
+
+def test_a_mean_lies_among_the_values():
+    """Rounding must not make the least precision negative."""
+    for seed in range(40):
+        values = np.random.default_rng(seed).permutation([0.2] * 2 + [0.0] * 14)[:, None]
+        means = bootstrap_means(values, seed=seed)
+        assert means.min() >= 0 and means.max() <= 0.2

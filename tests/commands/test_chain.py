@@ -1,0 +1,256 @@
+"""train, evaluate and recommend, one after the other, as the console command runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_data import START, data_directory
+
+from llmrec.commands.main import run
+from llmrec.commands.recommend import as_record
+from llmrec.data.directory import DataDirectory
+from llmrec.evaluation.cases import Cases
+from llmrec.evaluation.evaluator import evaluate_system
+from llmrec.recommender import Recommendation, Recommender
+
+ROOT = Path(__file__).parents[2]
+SMALL = shlex.split(
+    "--max_tokens 64 --max_vector_events 4 --lora_r 2 --lora_alpha 4 --per_device_train_batch_size 4 --bf16 false "
+    "--disable_tqdm true --seed 3"
+)
+REPORT = {"results.json", "results.md", "results.png", "per_user.parquet"}
+DAY = 86_400
+
+
+def launch(folder: Path, script: Path | str, *arguments: str) -> subprocess.Popen:
+    """Start a script as two processes on the CPU, its output in a file."""
+    options = "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "accelerate.commands.launch", *options.split(), "--main_process_port", "0"]
+    with (folder / "log").open("wb") as log:
+        return subprocess.Popen(
+            [*command, str(script), *arguments], env=environment, stdout=log, stderr=log, cwd=folder
+        )
+
+
+def finish(process: subprocess.Popen, folder: Path) -> str:
+    """Wait, and return what was printed."""
+    try:
+        code = process.wait(timeout=240)
+    finally:
+        process.kill()
+    printed = (folder / "log").read_text(errors="replace")
+    assert code == 0, printed[-3000:]
+    return printed
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return data_directory(tmp_path_factory.mktemp("data") / "data", num_users=16)
+
+
+TWO_RANKS = """
+import hashlib, os, sys
+from pathlib import Path
+from transformers import HfArgumentParser
+from llmrec.commands.train import train
+from llmrec.training.arguments import DataArguments, ModelArguments, RecTrainingArguments
+
+parser = HfArgumentParser((DataArguments, ModelArguments, RecTrainingArguments))
+recommender = train(*parser.parse_args_into_dataclasses())
+digest = hashlib.sha256()
+for name, weight in sorted(recommender.model.named_parameters()):
+    digest.update(name.encode() + weight.detach().numpy().tobytes())
+Path("weights-" + os.environ["RANK"]).write_text(digest.hexdigest() + " " + os.environ["WORLD_SIZE"])
+"""
+SAME_STEPS = shlex.split(
+    "--num_train_epochs 1 --max_steps 3 --optim sgd --learning_rate 0.1 --item_learning_rate 0.1 "
+    "--lr_scheduler_type constant --warmup_steps 0 --residual_dropout 0 --save_strategy no --eval_strategy epoch "
+    "--load_best_model_at_end false --logging_steps 1"
+)
+
+
+@pytest.fixture(scope="module")
+def two_trainers(tmp_path_factory, checkpoints, data):
+    """A training by two processes of two windows each, started early and waited for late."""
+    folder = tmp_path_factory.mktemp("two-trainers")
+    (folder / "two_ranks.py").write_text(TWO_RANKS)
+    options = ["--data_dir", str(data), "--base_model", str(checkpoints["llama"]), "--output_dir", str(folder / "run")]
+    settings = [*SMALL, *SAME_STEPS, "--per_device_train_batch_size", "2"]
+    process = launch(folder, folder / "two_ranks.py", *options, *settings)
+    yield process, folder
+    process.kill()
+
+
+@pytest.fixture(scope="module")
+def trained(two_trainers, tmp_path_factory, checkpoints, data) -> Path:
+    """The folder of a trained adapter."""
+    folder = tmp_path_factory.mktemp("trained")
+    options = ["--data_dir", str(data), "--base_model", str(checkpoints["bert"]), "--output_dir", str(folder / "run")]
+    assert run("train", [*options, *SMALL, "--num_train_epochs", "2"]) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def two_evaluators(trained, tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("two-evaluators")
+    options = ["--data_dir", str(data), "--model", str(trained), "--output_dir", str(folder / "results")]
+    process = launch(folder, ROOT / "scripts" / "evaluate.py", *options, "--batch_size", "3")
+    yield process, folder
+    process.kill()
+
+
+@pytest.fixture(scope="module")
+def results(trained, two_evaluators, tmp_path_factory, data) -> Path:
+    """The folder of an evaluation in one process."""
+    folder = tmp_path_factory.mktemp("results") / "results"
+    options = ["--data_dir", str(data), "--model", str(trained), "--output_dir", str(folder)]
+    assert run("evaluate", [*options, "--batch_size", "3"]) == 0
+    return folder
+
+
+def test_training_says_what_it_does(checkpoints, data, tmp_path, capsys):
+    options = ["--data_dir", str(data), "--base_model", str(checkpoints["bert"]), "--output_dir", str(tmp_path / "run")]
+    assert run("train", [*options, *SMALL, "--max_steps", "1"]) == 0
+    printed = capsys.readouterr().out
+    for part in ("learning_rate", str(checkpoints["bert"]), "16 users", "24 items", "16 validation", "trainable:"):
+        assert part in printed
+    assert printed.index("trainable:") < printed.index("saved ")
+    assert "best validation ndcg@10" in printed.splitlines()[-1] and "MiB" in printed.splitlines()[-1]
+
+
+def test_training_leaves_an_adapter_and_its_results(trained, data):
+    values = json.loads((trained / "train_results.json").read_text())
+    logged = [entry["eval_ndcg@10"] for entry in values["log"] if "eval_ndcg@10" in entry]
+    assert len(logged) == 2 and values["best_validation"] == max(logged)
+    assert values["peak_memory_mib"] > 50
+    recommender = Recommender.from_pretrained(trained)
+    assert recommender.items.ids == DataDirectory.open(data).catalog.ids
+    assert recommender.config.max_tokens == 64 and recommender.config.has_clock
+
+
+def test_a_run_goes_on_from_its_newest_checkpoint(trained, data, checkpoints, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    newest = max(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    options = ["--data_dir", str(data), "--base_model", str(checkpoints["bert"]), "--output_dir", str(folder), *SMALL]
+    assert run("train", [*options, "--num_train_epochs", "3"]) == 2
+    assert "--resume_from_checkpoint true" in capsys.readouterr().err
+    assert run("train", [*options, "--num_train_epochs", "3", "--resume_from_checkpoint", "true"]) == 0
+    log = json.loads((folder / "train_results.json").read_text())["log"]
+    done = int(newest.name.split("-")[1])
+    assert [entry["step"] for entry in log if "eval_mrr" in entry] == [done // 2, done, done // 2 * 3]
+
+
+def test_results_have_the_shape_that_others_read(results):
+    found = json.loads((results / "results.json").read_text())
+    assert {"protocol", "systems"} <= set(found)
+    assert set(found["systems"]) == {"llmrec", "content", "popularity"}
+    for metrics in found["systems"].values():
+        assert {"ndcg@10", "recall@10", "hit@10", "precision@10", "f1@10", "mrr"} <= set(metrics)
+        for interval in metrics.values():
+            assert set(interval) == {"value", "low", "high"}
+            assert 0 <= interval["low"] <= interval["value"] <= interval["high"] <= 1
+    assert found["protocol"]["split"] == "test" and found["protocol"]["mask_seen"] is True
+    assert {path.name for path in results.iterdir()} == REPORT
+
+
+def test_results_are_what_the_recommender_itself_ranks(results, trained, data):
+    """Hand-made metrics from the ranks of a recommender that was loaded anew and asked in other batches."""
+    directory = DataDirectory.open(data)
+    cases = Cases.from_histories(directory.histories(), directory.catalog, "test")
+    ranks = evaluate_system(Recommender.from_pretrained(trained).scorer(32), cases, True)
+    assert len(ranks) == 16  # one target each, so means over users are means over cases
+    found = json.loads((results / "results.json").read_text())["systems"]["llmrec"]
+    gains = np.where(ranks <= 10, 1 / np.log2(1 + ranks), 0)
+    assert found["ndcg@10"]["value"] == pytest.approx(gains.mean(), abs=1e-9)
+    assert found["hit@10"]["value"] == pytest.approx((ranks <= 10).mean(), abs=1e-9)
+    assert found["mrr"]["value"] == pytest.approx((1 / ranks).mean(), abs=1e-9)
+    table = pl.read_parquet(results / "per_user.parquet")
+    assert table.filter(pl.col("system") == "llmrec")["ndcg@10"].mean() == pytest.approx(gains.mean(), abs=1e-9)
+
+
+def test_validation_unmasked_and_few_users_on_request(trained, data, tmp_path):
+    options = ["--data_dir", str(data), "--model", str(trained), "--output_dir", str(tmp_path / "results")]
+    assert run("evaluate", [*options, "--split", "validation", "--mask_seen", "false", "--max_users", "5"]) == 0
+    protocol = json.loads((tmp_path / "results" / "results.json").read_text())["protocol"]
+    assert (protocol["split"], protocol["mask_seen"], protocol["num_users"]) == ("validation", False, 5)
+
+
+def test_a_text_field_named_score_poses_as_none():
+    entry = Recommendation("i00", score=1.5, rank=2, text={"title": "Heat", "score": "9", "item_id": "x"})
+    assert as_record(entry) == {"item_id": "i00", "rank": 2, "score": 1.5, "title": "Heat"}
+
+
+LINES = [
+    {
+        "user_id": "ann",
+        "history": [{"item_id": "i00", "timestamp": START}, {"item_id": "i05", "timestamp": START + DAY}],
+    },
+    {"user_id": "ben", "note": "kept", "history": [{"title": "green ladder", "brand": "acme"}]},
+    {"history": [{"item_id": "i07"}]},
+]
+
+
+def test_recommendations_are_written_line_by_line(trained, tmp_path, capsys):
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, LINES)) + "\n\n")
+    files = ["--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl")]
+    assert run("recommend", ["--model", str(trained), *files, "--k", "5"]) == 0
+    assert "wrote 3 lines" in capsys.readouterr().out.splitlines()[-1]
+    assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "out.jsonl"}
+    written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    recommender = Recommender.from_pretrained(trained)
+    for line, record in zip(LINES, written, strict=True):
+        assert {name: value for name, value in record.items() if name != "recommendations"} == {
+            name: value for name, value in line.items() if name != "history"
+        }
+        expected = recommender.recommend(line["history"], k=5)
+        assert [entry["item_id"] for entry in record["recommendations"]] == [entry.item_id for entry in expected]
+        for found, entry in zip(record["recommendations"], expected, strict=True):
+            assert found["score"] == pytest.approx(entry.score, abs=1e-5)
+            assert (found["rank"], found["title"]) == (entry.rank, entry.text["title"])
+        assert not {event.get("item_id") for event in line["history"]} & {
+            entry["item_id"] for entry in record["recommendations"]
+        }
+
+
+def test_two_evaluating_processes_give_the_results_of_one(results, two_evaluators):
+    process, folder = two_evaluators
+    finish(process, folder)
+    one, two = (json.loads((place / "results.json").read_text()) for place in (results, folder / "results"))
+    assert two["systems"] == one["systems"]
+    assert two == one
+    tables = [pl.read_parquet(place / "per_user.parquet") for place in (results, folder / "results")]
+    assert tables[0].equals(tables[1])
+
+
+def test_two_training_processes_end_with_the_same_weights_and_those_of_one(two_trainers, checkpoints, data, tmp_path):
+    """Two windows in each of two processes are one step of two accumulated batches of two; nothing is dropped here."""
+    options = ["--data_dir", str(data), "--base_model", str(checkpoints["llama"]), "--output_dir", f"{tmp_path}/run"]
+    accumulated = ["--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2"]
+    assert run("train", [*options, *SMALL, *SAME_STEPS, *accumulated]) == 0
+    process, folder = two_trainers
+    finish(process, folder)
+    first, second = ((folder / f"weights-{rank}").read_text().split() for rank in (0, 1))
+    assert first == second and first[1] == "2"
+    for name in ("adapter_model.safetensors", "item_tables.safetensors"):
+        one, two = (load_file(place / "run" / name) for place in (tmp_path, folder))
+        assert one.keys() == two.keys()
+        for key, weight in one.items():
+            torch.testing.assert_close(two[key], weight, rtol=0, atol=1e-5, msg=key)
+    values = [json.loads((place / "run" / "train_results.json").read_text()) for place in (tmp_path, folder)]
+    losses = [[entry["loss"] for entry in value["log"] if "loss" in entry] for value in values]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+    scores = [[entry["eval_mrr"] for entry in value["log"] if "eval_mrr" in entry] for value in values]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6) and len(scores[0]) == 1

@@ -1,0 +1,33 @@
+"""Every test is offline and has a Hugging Face cache of its own; this stands before anything reads the environment."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+
+_hub_home = tempfile.mkdtemp(prefix="llmrec-hub-")
+atexit.register(shutil.rmtree, _hub_home, ignore_errors=True)
+os.environ["HF_HOME"] = _hub_home
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+from pathlib import Path  # noqa: E402
+
+import hypothesis  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from tiny_checkpoints import save_checkpoint  # noqa: E402
+
+hypothesis.settings.register_profile("llmrec", deadline=None)  # a busy machine is no defect
+hypothesis.settings.load_profile("llmrec")
+torch.set_num_threads(1)  # tiny models are slower on more, above all on a busy machine
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of tiny random checkpoints by family: bert, llama, roberta, gpt2."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    return {family: save_checkpoint(family, root / family) for family in ("bert", "llama", "roberta", "gpt2")}

@@ -1,0 +1,348 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.data_loader import BatchSamplerShard, prepare_data_loader
+from safetensors.torch import load_file
+from small_data import data_directory
+from tiny_recommenders import rec_model, tiny_recommender
+from torch.utils.data import DataLoader
+
+from llmrec.data.directory import DataDirectory
+from llmrec.evaluation.cases import Cases
+from llmrec.evaluation.evaluator import evaluate_system, user_metrics
+from llmrec.recommender import Recommender
+from llmrec.training.arguments import RecTrainingArguments
+from llmrec.training.collators import LengthGroupedBatchSampler
+from llmrec.training.dataset import WindowDataset
+from llmrec.training.trainer import RecTrainer
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> DataDirectory:
+    """Twelve users, most with one window."""
+    return DataDirectory.open(data_directory(tmp_path_factory.mktemp("data") / "data"))
+
+
+def make_trainer(
+    checkpoint: Path,
+    data: DataDirectory,
+    output: Path,
+    *,
+    seed: int = 0,
+    kind: type[RecTrainer] = RecTrainer,
+    num_windows: int | None = None,
+    model: dict[str, Any] | None = None,
+    **settings: Any,
+) -> RecTrainer:
+    """A trainer with everything random switched on: dropout in backbone, LoRA and residuals."""
+    recommender = tiny_recommender(checkpoint, data.catalog, seed, **{"lora_dropout": 0.1, **(model or {})})
+    dataset = WindowDataset(data.histories(), data.catalog, recommender.processor)
+    if num_windows is not None:
+        dataset.windows, dataset.lengths = dataset.windows[:num_windows], dataset.lengths[:num_windows]
+    defaults = {
+        "per_device_train_batch_size": 3,
+        "num_train_epochs": 3,
+        "residual_dropout": 0.3,
+        "bf16": False,
+        "disable_tqdm": True,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "save_total_limit": None,
+        "logging_steps": 1,
+    }
+    args = RecTrainingArguments(output_dir=str(output), **{**defaults, **settings})
+    cases = None
+    if args.eval_strategy != "no":
+        cases = Cases.from_histories(data.histories(), data.catalog, "validation")
+    return kind(recommender, args, dataset, cases)
+
+
+def trained_weights(trainer: RecTrainer) -> dict[str, torch.Tensor]:
+    """LoRA, head and item tables, copied."""
+    named = trainer.recommender.model.named_parameters()
+    return {name: weight.detach().clone() for name, weight in named if weight.requires_grad}
+
+
+def assert_equal_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    different = [name for name in one if not torch.equal(one[name], other[name])]
+    assert not different
+
+
+@pytest.mark.parametrize("family", ["bert", "llama", "gpt2"])
+@pytest.mark.parametrize("hybrid", [True, False])
+def test_what_should_learn_changes_and_the_base_does_not(checkpoints, data, tmp_path, family, hybrid):
+    trainer = make_trainer(checkpoints[family], data, tmp_path, model={"hybrid": hybrid}, max_steps=4)
+    before = {name: weight.detach().clone() for name, weight in trainer.recommender.model.named_parameters()}
+    text = rec_model(trainer.recommender).rec_items.text.clone()
+    trainer.train()
+    kinds = set()
+    for name, weight in trainer.recommender.model.named_parameters():
+        assert torch.equal(weight, before[name]) != weight.requires_grad, name
+        if weight.requires_grad:
+            kinds.add(next(kind for kind in ("lora_A", "lora_B", "rec_head", "rec_items") if kind in name))
+    assert kinds == {"lora_A", "lora_B", "rec_head"} | ({"rec_items"} if hybrid else set())
+    assert torch.equal(rec_model(trainer.recommender).rec_items.text, text)
+
+
+def test_training_learns_what_there_is_to_learn(checkpoints, data, tmp_path):
+    trainer = make_trainer(
+        checkpoints["bert"], data, tmp_path, num_train_epochs=30, learning_rate=1e-2, item_learning_rate=1e-2
+    )
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert sum(losses[-4:]) < 0.6 * sum(losses[:4])
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert all(entry["events_per_second"] > 0 and entry["tokens_per_second"] > 0 for entry in logged)
+
+
+def test_item_tables_have_a_learning_rate_of_their_own_and_biases_do_not_decay(checkpoints, data, tmp_path):
+    trainer = make_trainer(
+        checkpoints["bert"], data, tmp_path, learning_rate=0.25, item_learning_rate=0.5, weight_decay=0.125
+    )
+    groups = {}
+    for group in trainer.create_optimizer().param_groups:
+        for weight in group["params"]:
+            assert id(weight) not in groups
+            groups[id(weight)] = group["lr"], group["weight_decay"]
+    for name, weight in trainer.recommender.model.named_parameters():
+        if weight.requires_grad:
+            expected = 0.5 if "rec_items" in name else 0.25, 0.125 if weight.ndim > 1 else 0.0
+            assert groups.pop(id(weight)) == expected, name
+    assert not groups
+
+
+@pytest.mark.parametrize(("batch_size", "accumulation"), [(4, 1), (2, 2), (1, 4), (3, 2)])
+def test_a_step_does_not_depend_on_how_it_was_cut(checkpoints, data, tmp_path, batch_size, accumulation):
+    """One step of plain gradient descent over the same four windows, of unequal length; nothing dropped at random."""
+
+    def step(size: int, parts: int) -> tuple[dict[str, torch.Tensor], float]:
+        trainer = make_trainer(
+            checkpoints["llama"],
+            data,
+            tmp_path,
+            model={"lora_dropout": 0.0},
+            num_windows=4,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=parts,
+            max_steps=1,
+            residual_dropout=0.0,
+            optim="sgd",
+            learning_rate=0.3,
+            item_learning_rate=0.3,
+            lr_scheduler_type="constant",
+            warmup_steps=0,
+            max_grad_norm=0,
+        )
+        assert len({len(items) for items in trainer.train_dataset.items[:4]}) > 1
+        trainer.train()
+        return trained_weights(trainer), trainer.state.log_history[0]["loss"]
+
+    whole, loss = step(4, 1)
+    parts, loss_of_parts = step(batch_size, accumulation)
+    for name, weight in whole.items():
+        torch.testing.assert_close(parts[name], weight, rtol=0, atol=1e-6, msg=name)
+    assert loss_of_parts == pytest.approx(loss, abs=1e-4)
+    start = trained_weights(make_trainer(checkpoints["llama"], data, tmp_path, model={"lora_dropout": 0.0}))
+    assert max((whole[name] - start[name]).abs().max() for name in whole) > 1e-3
+
+
+def test_the_logged_loss_is_the_mean_over_labels(checkpoints, data, tmp_path):
+    """By hand: minus the log-probability of the next item, over all positions of all windows, from the fresh model."""
+    settings = {"num_windows": 6, "per_device_train_batch_size": 6, "max_steps": 1, "residual_dropout": 0.0}
+    trainer = make_trainer(
+        checkpoints["llama"], data, tmp_path, model={"lora_dropout": 0.0}, mask_seen=False, **settings
+    )
+    model = rec_model(trainer.recommender).eval()
+    losses = []
+    for example in (trainer.train_dataset[index] for index in range(6)):
+        with torch.no_grad():
+            output = model(**trainer.recommender.processor.batch([example["row"]]))
+        logits = output.states[0] @ output.embeddings.T * output.scale + output.bias
+        chosen = torch.from_numpy(example["labels"])
+        real = chosen >= 0
+        losses += (-logits.log_softmax(-1)[real].gather(1, chosen[real, None])[:, 0]).tolist()
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(sum(losses) / len(losses), abs=2e-4)
+
+
+class ShardTrainer(RecTrainer):
+    """Sees the batches of the first of two processes, wrapped as accelerate wraps them there."""
+
+    def get_train_dataloader(self) -> DataLoader:
+        sampler = LengthGroupedBatchSampler(self.train_dataset.lengths, self._train_batch_size, self.args.seed)
+        loader = DataLoader(
+            self.train_dataset, batch_sampler=BatchSamplerShard(sampler, 2, 0), collate_fn=self.data_collator
+        )
+        return prepare_data_loader(loader, put_on_device=False)
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_resumed_run_ends_as_the_uninterrupted_one_bit_for_bit(checkpoints, data, tmp_path, family, accumulation):
+    settings = {"save_strategy": "steps", "save_steps": 1, "gradient_accumulation_steps": accumulation}
+    whole = make_trainer(checkpoints[family], data, tmp_path / "whole", **settings)
+    whole.train()
+    expected = trained_weights(whole)
+    steps = whole.state.max_steps
+    per_epoch = steps // 3
+    assert per_epoch * 3 == steps and per_epoch >= 2
+    # in the middle of the first and of a later epoch, at the end of one, and just before the end
+    for step in sorted({1, per_epoch, per_epoch + 1, steps - 1}):
+        resumed = make_trainer(checkpoints[family], data, tmp_path / f"from-{step}", seed=99, **settings)
+        before = trained_weights(resumed)
+        assert any(not torch.equal(before[name], expected[name]) for name in expected)
+        resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / f"checkpoint-{step}"))
+        assert resumed.state.global_step == steps
+        assert_equal_weights(trained_weights(resumed), expected)
+        losses = [[entry.get("loss") for entry in run.state.log_history] for run in (whole, resumed)]
+        assert losses[0] == losses[1]
+
+
+def test_one_of_several_processes_resumes_in_the_right_epoch(checkpoints, data, tmp_path):
+    """There the sampler is wrapped twice, and nobody but us tells it the epoch."""
+    settings = {"save_strategy": "steps", "save_steps": 1, "kind": ShardTrainer, "per_device_train_batch_size": 2}
+    whole = make_trainer(checkpoints["bert"], data, tmp_path / "whole", **settings)
+    whole.train()
+    per_epoch = whole.state.max_steps // 3
+    assert per_epoch >= 2
+    resumed = make_trainer(checkpoints["bert"], data, tmp_path / "resumed", seed=99, **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / f"checkpoint-{per_epoch + 1}"))
+    assert_equal_weights(trained_weights(resumed), trained_weights(whole))
+
+
+def test_epochs_draw_other_batches(checkpoints, data, tmp_path):
+    seen: list[list[list[int]]] = [[]]
+
+    class Spy(RecTrainer):
+        def compute_loss(self, model, inputs, *args, **kwargs):
+            seen[-1].append(inputs["items"].flatten().tolist())
+            if len(seen[-1]) == 4:
+                seen.append([])
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+    make_trainer(checkpoints["bert"], data, tmp_path, kind=Spy).train()
+    assert len(seen) == 4 and seen[0] != seen[1] != seen[2]
+
+
+class Scripted(RecTrainer):
+    """Reports validation metrics that are set beforehand."""
+
+    script = (0.2, 0.4, 0.3, 0.1, 0.1, 0.1)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        self.calls = getattr(self, "calls", 0) + 1
+        score = self.script[self.calls - 1]
+        metrics = {"eval_ndcg@10": score, "eval_loss": 1.0}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("hybrid", [True, False])
+def test_the_best_checkpoint_is_what_ends_in_the_folder(checkpoints, data, tmp_path, hybrid):
+    settings = {"eval_strategy": "epoch", "save_strategy": "epoch", "early_stopping_patience": 0}
+    trainer = make_trainer(checkpoints["bert"], data, tmp_path, kind=Scripted, model={"hybrid": hybrid}, **settings)
+    trainer.train()
+    trainer.save_model()
+    assert (trainer.calls, trainer.state.best_metric) == (3, 0.4)
+    checkpoints_by_epoch = sorted(tmp_path.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    best, last = checkpoints_by_epoch[1:]
+    assert Path(trainer.state.best_model_checkpoint).name == best.name
+    weights = ["adapter_model.safetensors", *(["item_tables.safetensors"] if hybrid else [])]
+    for name in weights:
+        assert (tmp_path / name).read_bytes() == (best / name).read_bytes()
+        assert (tmp_path / name).read_bytes() != (last / name).read_bytes()
+    loaded = Recommender.from_pretrained(tmp_path)
+    in_memory = trained_weights(trainer)
+    for name, weight in loaded.model.named_parameters():
+        if name in in_memory:
+            assert torch.equal(weight, in_memory[name]), name
+
+
+def test_training_stops_early(checkpoints, data, tmp_path):
+    settings = {"eval_strategy": "epoch", "save_strategy": "epoch", "num_train_epochs": 6}
+    trainer = make_trainer(
+        checkpoints["bert"], data, tmp_path, kind=Scripted, early_stopping_patience=1, save_total_limit=1, **settings
+    )
+    trainer.train()
+    assert trainer.calls == 3  # .2, .4, and .3 is no improvement
+    kept = {path.name for path in tmp_path.glob("checkpoint-*")}
+    assert Path(trainer.state.best_model_checkpoint).name in kept and len(kept) <= 2
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("mask_seen", [False, True])
+def test_evaluation_during_training_is_that_of_the_saved_folder(checkpoints, data, tmp_path, bf16, mask_seen):
+    settings = {"eval_strategy": "epoch", "save_strategy": "epoch", "bf16": bf16, "mask_seen": mask_seen}
+    trainer = make_trainer(
+        checkpoints["bert"], data, tmp_path, num_train_epochs=2, learning_rate=5e-3, item_learning_rate=0.02, **settings
+    )
+    trainer.train()
+    trainer.save_model()
+    logged = [entry for entry in trainer.state.log_history if "eval_mrr" in entry]
+    assert len(logged) == 2
+    cases = Cases.from_histories(data.histories(), data.catalog, "validation")
+    for entry in logged:
+        folder = tmp_path / f"checkpoint-{entry['step']}"
+        ranks = evaluate_system(Recommender.from_pretrained(folder).scorer(5), cases, mask_seen)
+        metrics = user_metrics(ranks, cases, [10])
+        for name in ("ndcg@10", "hit@10", "mrr"):
+            assert entry[f"eval_{name}"] == pytest.approx(metrics[name].mean(), abs=1e-12), name
+    assert trainer.state.best_metric == max(entry["eval_ndcg@10"] for entry in logged)
+
+
+def test_evaluating_does_not_disturb_training(checkpoints, data, tmp_path):
+    plain = make_trainer(checkpoints["bert"], data, tmp_path / "plain")
+    plain.train()
+    settings = {"eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": False}
+    watched = make_trainer(checkpoints["bert"], data, tmp_path / "watched", **settings)
+    watched.train()
+    assert len([entry for entry in watched.state.log_history if "eval_mrr" in entry]) == watched.state.max_steps
+    assert_equal_weights(trained_weights(watched), trained_weights(plain))
+
+
+def test_without_cases_there_is_nothing_to_evaluate(checkpoints, data, tmp_path):
+    with pytest.raises(ValueError, match="no validation cases"):
+        make_trainer(checkpoints["bert"], data, tmp_path).evaluate()
+
+
+def test_no_pickle_is_saved_with_the_recommender(checkpoints, data, tmp_path):
+    trainer = make_trainer(checkpoints["bert"], data, tmp_path, max_steps=2, save_strategy="steps", save_steps=1)
+    trainer.train()
+    trainer.save_model()
+    saved = files(tmp_path)
+    assert {"adapter_model.safetensors", "item_tables.safetensors", "llmrec_config.json"} < set(saved)
+    for name, content in saved.items():
+        assert Path(name).suffix in {".json", ".safetensors", ".parquet", ".txt"}, name
+        assert not content.startswith((b"\x80", b"PK\x03\x04")), name
+    assert (tmp_path / "checkpoint-1" / "optimizer.pt").is_file()  # local, for resuming
+    assert not list(tmp_path.rglob("training_args.bin"))
+    assert set(load_file(tmp_path / "checkpoint-2" / "adapter_model.safetensors")) == set(
+        load_file(tmp_path / "adapter_model.safetensors")
+    )
+    base = json.loads((tmp_path / "checkpoint-2" / "llmrec_config.json").read_text())["base_model"]
+    assert (tmp_path / "checkpoint-2" / base).resolve() == checkpoints["bert"].resolve()
+
+
+def test_mixed_precision_trains_and_keeps_weights_in_float32(checkpoints, data, tmp_path):
+    trainer = make_trainer(checkpoints["llama"], data, tmp_path, bf16=True, max_steps=3)
+    trainer.train()
+    assert {weight.dtype for weight in trainer.recommender.model.parameters()} == {torch.float32}
+    assert all(torch.isfinite(weight).all() for weight in trainer.recommender.model.parameters())
+    assert all(entry["loss"] > 0 for entry in trainer.state.log_history if "loss" in entry)
+
+
+@pytest.mark.parametrize("dropout", [1.0, -0.1, float("nan")])
+def test_residual_dropout_is_a_share(tmp_path, dropout):
+    with pytest.raises(ValueError, match="residual_dropout"):
+        RecTrainingArguments(output_dir=str(tmp_path), residual_dropout=dropout)
