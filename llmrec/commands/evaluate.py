@@ -79,7 +79,6 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
         print_settings(arguments)
         print(f"{len(cases)} targets of {len(cases.users)} users, {len(directory.catalog)} items", flush=True)
     parts = gather_object([score_ranks(scorer, cases, arguments.mask_seen)])
-    state.wait_for_everyone()  # as in train: gloo's threads let go of what they gathered
     if not state.is_main_process:
         return {}
     ranks = {"llmrec": collect(parts, len(cases))}

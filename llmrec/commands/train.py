@@ -66,10 +66,10 @@ def train(data: DataArguments, model: ModelArguments, training: RecTrainingArgum
     trainer.save_model()
     if trainer.is_world_process_zero():
         report_end(trainer, result.metrics, output)
-    # Without it a process that goes ahead can hang: gloo's threads, still letting go of the last tensors they gathered,
-    # need the interpreter, which the destruction of the process group does not share.
-    trainer.accelerator.wait_for_everyone()
-    trainer.accelerator.end_training()
+    # On CPUs the end of the program does it. Here it can hang: gloo's threads, still letting go of the tensors they
+    # gathered last, wait for the interpreter, which the destructor of the process group does not share.
+    if training.device.type != "cpu":
+        trainer.accelerator.end_training()
     return recommender
 
 

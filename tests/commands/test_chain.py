@@ -44,12 +44,19 @@ def launch(folder: Path, script: Path | str, *arguments: str) -> subprocess.Pope
         )
 
 
+def stop(process: subprocess.Popen) -> None:
+    """End a launcher that still runs; it ends its processes when it is asked to, and orphans them when it is killed."""
+    if process.poll() is None:
+        process.terminate()
+        process.wait(timeout=60)
+
+
 def finish(process: subprocess.Popen, folder: Path) -> str:
     """Wait, and return what was printed."""
     try:
-        code = process.wait(timeout=240)
+        code = process.wait(timeout=150)
     finally:
-        process.kill()
+        stop(process)
     printed = (folder / "log").read_text(errors="replace")
     assert code == 0, printed[-3000:]
     return printed
@@ -90,7 +97,7 @@ def two_trainers(tmp_path_factory, checkpoints, data):
     settings = [*SMALL, *SAME_STEPS, "--per_device_train_batch_size", "2"]
     process = launch(folder, folder / "two_ranks.py", *options, *settings)
     yield process, folder
-    process.kill()
+    stop(process)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +115,7 @@ def two_evaluators(trained, tmp_path_factory, data):
     options = ["--data_dir", str(data), "--model", str(trained), "--output_dir", str(folder / "results")]
     process = launch(folder, ROOT / "scripts" / "evaluate.py", *options, "--batch_size", "3")
     yield process, folder
-    process.kill()
+    stop(process)
 
 
 @pytest.fixture(scope="module")
