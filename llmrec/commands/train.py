@@ -17,6 +17,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from llmrec.commands.memory import peak_memory_mib
 from llmrec.data.directory import DataDirectory
 from llmrec.evaluation.cases import Cases
+from llmrec.hub.folder import ADAPTER_CONFIG
 from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
 from llmrec.training.arguments import DataArguments, ModelArguments, RecTrainingArguments
@@ -90,7 +91,7 @@ def check_output(training: RecTrainingArguments) -> Path:
     output = Path(training.output_dir)
     if output.exists() and not output.is_dir():
         raise NotADirectoryError(f"output_dir {str(output)!r} is a file; give another name.")
-    earlier = [*output.glob("adapter_config.json"), *output.glob("checkpoint-*")]
+    earlier = [*output.glob(ADAPTER_CONFIG), *output.glob("checkpoint-*")]
     if earlier and training.resume_from_checkpoint in (None, "False", "false"):
         raise FileExistsError(
             f"output_dir {str(output)!r} holds a run already ({earlier[0].name}).\n"
@@ -108,7 +109,13 @@ def find_checkpoint(training: RecTrainingArguments, output: Path) -> str | None:
     if asked in (None, "False", "false"):
         return None
     if asked in ("True", "true"):
-        return get_last_checkpoint(str(output)) if output.is_dir() else None
+        newest = get_last_checkpoint(str(output)) if output.is_dir() else None
+        if newest is None and (output / ADAPTER_CONFIG).exists():
+            raise FileExistsError(
+                f"output_dir {str(output)!r} holds an adapter but no checkpoint to resume from.\n"
+                "Training would replace it: give another folder."
+            )
+        return newest
     if not Path(asked, TRAINER_STATE_NAME).is_file():
         raise FileNotFoundError(
             f"resume_from_checkpoint {asked!r} is no checkpoint: it has no {TRAINER_STATE_NAME}.\n"

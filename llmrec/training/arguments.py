@@ -78,7 +78,7 @@ class RecTrainingArguments(TrainingArguments):
         default=3e-3, metadata={"help": "Peak learning rate of item residuals and biases."}
     )
     residual_dropout: float = field(
-        default=0.1, metadata={"help": "Share of items that a training step sees by their text alone, in [0, 1)."}
+        default=0.1, metadata={"help": "Share of items whose residuals a training step leaves out, in [0, 1)."}
     )
     weight_decay: float = field(default=1e-3, metadata={"help": "Decoupled weight decay (AdamW)."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Shape of the learning rate over the run."})

@@ -131,7 +131,8 @@ class RecTrainer(Trainer):
         began = time.perf_counter()
         self.model.eval()
         shard = (self.accelerator.process_index, self.accelerator.num_processes)
-        scorer = self.recommender.scorer(self.args.per_device_eval_batch_size, shard)
+        progress = self.is_world_process_zero() and not self.args.disable_tqdm
+        scorer = self.recommender.scorer(self.args.per_device_eval_batch_size, shard, progress)
         numbers, ranks = score_ranks(scorer, self.cases, self.args.mask_seen)
         self.model.train()
         ranks = collect(gather_object([(numbers, ranks)]), len(self.cases))

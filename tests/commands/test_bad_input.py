@@ -109,6 +109,7 @@ TRAIN = {"data_dir": "data", "base_model": "base", "output_dir": "run", "max_tok
         ({"resume_from_checkpoint": "no-such"}, "resume_from_checkpoint 'no-such' is no checkpoint"),
         ({"resume_from_checkpoint": "adapter"}, "resume_from_checkpoint 'adapter' is no checkpoint"),
         ({"output_dir": "adapter", "resume_from_checkpoint": "false"}, "'adapter' holds"),
+        ({"output_dir": "adapter", "resume_from_checkpoint": "true"}, "no checkpoint to resume from"),
         ({"typo": "1"}, "--typo"),
     ],
 )
