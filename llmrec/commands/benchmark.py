@@ -25,6 +25,7 @@ from transformers import set_seed
 
 from llmrec.commands.arguments import parse_arguments, print_settings
 from llmrec.commands.memory import peak_memory_mib, reset_peak_memory
+from llmrec.commands.outputs import check_writable
 from llmrec.data.catalog import Catalog
 from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
@@ -60,6 +61,7 @@ def main(argv: list[str] | None = None) -> None:
         raise ValueError(f"benchmark {suite!r}: the first word says what to time; give `training`.")
     arguments = parse_arguments("benchmark training", BenchmarkArguments, values)
     print_settings(arguments)
+    check_writable(arguments.output_dir)
     rows = [row for num_events in arguments.events for row in time_training(arguments, num_events)]
     write_rows(rows, Path(arguments.output_dir), "training")
 

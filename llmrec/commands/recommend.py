@@ -18,6 +18,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from llmrec.commands.arguments import parse_arguments, print_settings
+from llmrec.commands.outputs import check_writable
 from llmrec.recommender import Recommendation, Recommender
 
 LINES_AT_ONCE = 256
@@ -45,8 +46,9 @@ def main(argv: list[str] | None = None) -> None:
     print_settings(arguments)
     lines = list(read_histories(Path(arguments.input)))
     output = Path(arguments.output)
-    if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
-        raise PermissionError(f"output {arguments.output!r}: its folder is missing or not writable; give another.")
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"output {arguments.output!r}: its folder does not exist; make it or give another.")
+    check_writable(output.parent)
     if output.is_dir() or output.resolve() == Path(arguments.input).resolve():
         raise FileExistsError(f"output {arguments.output!r} is a folder or the input itself; give another name.")
     recommender = Recommender.from_pretrained(

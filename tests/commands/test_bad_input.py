@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from small_data import START, data_directory
@@ -193,6 +195,10 @@ def test_options_of_another_kind_are_refused_by_the_parser(place, capsys, monkey
 
 def test_what_may_not_be_written_is_refused(place, capsys, monkeypatch):
     """Permissions mean nothing to the superuser, so the system's answer is played."""
-    monkeypatch.setattr("os.access", lambda *_, **__: False)
+
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("llmrec.commands.outputs.tempfile", SimpleNamespace(TemporaryFile=refuse))
     for verb, options in (("train", TRAIN), ("recommend", RECOMMEND)):
         assert_refused(place, capsys, monkeypatch, verb, options, "writ")
