@@ -15,6 +15,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from llmrec.commands.memory import peak_memory_mib
+from llmrec.commands.outputs import check_writable
 from llmrec.data.directory import DataDirectory
 from llmrec.evaluation.cases import Cases
 from llmrec.hub.folder import ADAPTER_CONFIG
@@ -50,6 +51,8 @@ def train(data: DataArguments, model: ModelArguments, training: RecTrainingArgum
     check_launch(training)
     output = check_output(training)
     checkpoint = find_checkpoint(training, output)
+    if training.process_index == 0:
+        report_settings(data, model, training)
     directory = DataDirectory.open(data.data_dir)
     set_seed(training.seed)
     recommender = new_recommender(model, directory.catalog, has_clock=directory.manifest["clock"] != "ordinal")
@@ -62,7 +65,7 @@ def train(data: DataArguments, model: ModelArguments, training: RecTrainingArgum
         cases = Cases.from_histories(histories, directory.catalog, "validation", data.max_eval_users, training.seed)
     trainer = RecTrainer(recommender, training, dataset, cases)
     if trainer.is_world_process_zero():
-        report_start(recommender, dataset, cases, data, model, training)
+        report_sizes(recommender, dataset, cases)
     result = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     if trainer.is_world_process_zero():
@@ -82,6 +85,11 @@ def check_launch(training: RecTrainingArguments) -> None:
             f"launched as one of {asked} processes, but training would run as {training.world_size}.\n"
             "On CPUs set ACCELERATE_USE_CPU=true and use `accelerate launch --multi_gpu --num_processes N`."
         )
+    if training.n_gpu > 1:
+        raise ValueError(
+            f"one process sees {training.n_gpu} GPUs and would use DataParallel, which is not supported.\n"
+            "Use `accelerate launch --multi_gpu scripts/train.py …`, or let it see one: CUDA_VISIBLE_DEVICES=0."
+        )
 
 
 def check_output(training: RecTrainingArguments) -> Path:
@@ -97,9 +105,7 @@ def check_output(training: RecTrainingArguments) -> Path:
             f"output_dir {str(output)!r} holds a run already ({earlier[0].name}).\n"
             "Give another folder, or continue that run with --resume_from_checkpoint true."
         )
-    existing = next(part for part in (output, *output.absolute().parents) if part.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise PermissionError(f"output_dir {str(output)!r} cannot be written; give another folder.")
+    check_writable(output)
     return output
 
 
@@ -124,25 +130,22 @@ def find_checkpoint(training: RecTrainingArguments, output: Path) -> str | None:
     return asked
 
 
-def report_start(
-    recommender: Recommender,
-    dataset: WindowDataset,
-    cases: Cases | None,
-    data: DataArguments,
-    model: ModelArguments,
-    training: RecTrainingArguments,
-) -> None:
-    """Print the resolved settings, sizes and trainable parameters."""
-    tables = inner(recommender.model).rec_items
-    in_tables = sum(weight.numel() for weight in tables.parameters())
-    trained = sum(weight.numel() for weight in recommender.model.parameters() if weight.requires_grad)
-    total = sum(weight.numel() for weight in recommender.model.parameters())
+def report_settings(data: DataArguments, model: ModelArguments, training: RecTrainingArguments) -> None:
+    """Print the resolved settings, those of `transformers.TrainingArguments` that matter most among them."""
     chosen = {**vars(data), **vars(model)}
     for name in ("learning_rate", "item_learning_rate", "residual_dropout", "num_train_epochs", "seed", "bf16"):
         chosen[name] = getattr(training, name)
     chosen["batch"] = f"{training.per_device_train_batch_size} windows x {training.world_size} process(es)"
     for name, value in chosen.items():
-        print(f"{name:>28}  {value}")
+        print(f"{name:>28}  {value}", flush=True)
+
+
+def report_sizes(recommender: Recommender, dataset: WindowDataset, cases: Cases | None) -> None:
+    """Print what is trained on what."""
+    tables = inner(recommender.model).rec_items
+    in_tables = sum(weight.numel() for weight in tables.parameters())
+    trained = sum(weight.numel() for weight in recommender.model.parameters() if weight.requires_grad)
+    total = sum(weight.numel() for weight in recommender.model.parameters())
     print(f"base model {recommender.checkpoint.name} from {recommender.checkpoint.origin}")
     print(
         f"{len(dataset.items)} users, {len(dataset)} windows, {dataset.num_targets} targets and "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 
+from llmrec.configuration import RecommenderConfig
+from llmrec.data.catalog import Catalog
 from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import collect, score_ranks, user_metrics
-from llmrec.hub.folder import ADAPTER_WEIGHTS, load_tables
+from llmrec.hub.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEMS, load_tables
 from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
+from llmrec.text.template import PromptTemplate
 from llmrec.training.arguments import RecTrainingArguments
 from llmrec.training.collators import LengthGroupedBatchSampler, WindowCollator
 from llmrec.training.dataset import WindowDataset
@@ -103,6 +108,7 @@ class RecTrainer(Trainer):
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
         )
+        self._began = time.perf_counter()
         return self.accelerator.prepare(loader)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -142,19 +148,24 @@ class RecTrainer(Trainer):
         metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - began, 2)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self._began += time.perf_counter() - began  # no training happened meanwhile
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add throughput since the last log line: targets and tokens per second, of this process."""
+        """Add throughput since the last loss line, without evaluations: targets and tokens per second.
+
+        Those of all processes together, taken to be as fast as this one.
+        """
         if "loss" in logs and self._tokens:
-            seconds = time.perf_counter() - self._began
+            now = time.perf_counter()
+            rate = self.accelerator.num_processes / (now - self._began)
             logs = {
                 **logs,
-                "events_per_second": round(self._targets / seconds, 1),
-                "tokens_per_second": round(self._tokens / seconds, 1),
+                "events_per_second": round(self._targets * rate, 1),
+                "tokens_per_second": round(self._tokens * rate, 1),
             }
             self._tokens = self._targets = 0
-        self._began = time.perf_counter()
+            self._began = now
         super().log(logs, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
@@ -170,10 +181,36 @@ class RecTrainer(Trainer):
         self._load_weights(Path(self.state.best_model_checkpoint))
 
     def _load_weights(self, folder: Path) -> None:
-        """Load LoRA, head and item tables into the model that is being trained."""
+        """Load LoRA, head and item tables into the model that is being trained.
+
+        Raises:
+            ValueError: if the checkpoint belongs to other items or settings.
+        """
+        self._check_same_run(folder)
         result: Any = set_peft_model_state_dict(self.recommender.model, load_file(folder / ADAPTER_WEIGHTS))
         if result.unexpected_keys:
             raise ValueError(f"checkpoint {folder.name!r} has unexpected weights: {result.unexpected_keys[:3]}")
         tables = inner(self.recommender.model).rec_items
         if tables.hybrid:
             load_tables(folder, tables)
+
+    def _check_same_run(self, folder: Path) -> None:
+        """Raise ValueError, naming what differs, unless a checkpoint's items and settings are this run's."""
+        own = self.recommender
+        adapter = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        lora: Any = own.model.peft_config[own.model.active_adapter]
+        saved, config = asdict(RecommenderConfig.load(folder)), asdict(own.config)
+        differ = [name for name in sorted(config) if not name.startswith("base_") and saved[name] != config[name]]
+        others = {
+            "base_model": saved["base_sha256"] == config["base_sha256"],
+            "items": Catalog.read(folder / ITEMS).frame.equals(own.items.frame),
+            "template": PromptTemplate.load(folder) == own.processor.serializer.template,
+            "lora_r": adapter["r"] == lora.r,
+            "lora_target_modules": adapter["target_modules"] == sorted(lora.target_modules),
+        }
+        differ += [name for name, same in others.items() if not same]
+        if differ:
+            raise ValueError(
+                f"checkpoint {folder.name!r} was trained with other {', '.join(differ)}.\n"
+                "Resume with the data and settings it was started with, or give another output folder."
+            )

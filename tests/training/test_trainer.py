@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -346,3 +347,55 @@ def test_mixed_precision_trains_and_keeps_weights_in_float32(checkpoints, data, 
 def test_residual_dropout_is_a_share(tmp_path, dropout):
     with pytest.raises(ValueError, match="residual_dropout"):
         RecTrainingArguments(output_dir=str(tmp_path), residual_dropout=dropout)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [({"max_tokens": 48}, "max_tokens"), ({"pooling": "last"}, "pooling"), ({"lora_r": 3}, "lora_r")],
+)
+def test_a_checkpoint_of_other_settings_is_refused(checkpoints, data, tmp_path, change, named):
+    settings = {"save_strategy": "steps", "save_steps": 1, "max_steps": 1}
+    make_trainer(checkpoints["bert"], data, tmp_path, **settings).train()
+    other = make_trainer(checkpoints["bert"], data, tmp_path, model=change, **settings)
+    with pytest.raises(ValueError, match=f"trained with other .*{named}"):
+        other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+
+
+def test_a_checkpoint_of_other_items_is_refused(checkpoints, data, tmp_path):
+    settings = {"save_strategy": "steps", "save_steps": 1, "max_steps": 1}
+    make_trainer(checkpoints["bert"], data, tmp_path, **settings).train()
+    other = make_trainer(checkpoints["bert"], data, tmp_path, **settings)
+    frame = data.catalog.frame
+    renamed = frame.with_columns(frame["title"].reverse())  # as many items, other texts
+    other.recommender.items = type(data.catalog)(renamed)
+    with pytest.raises(ValueError, match="trained with other items"):
+        other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+
+
+def test_throughput_counts_every_target_once_and_no_time_of_evaluations(checkpoints, data, tmp_path, monkeypatch):
+    clock = {"now": 0.0}
+    monkeypatch.setattr("llmrec.training.trainer.time", SimpleNamespace(perf_counter=lambda: clock["now"]))
+
+    class Clocked(RecTrainer):
+        seen = 0
+
+        def compute_loss(self, model: Any, inputs: dict[str, Any], **more: Any) -> Any:
+            clock["now"] += 1.0  # a step lasts a second
+            Clocked.seen += int((inputs["labels"] >= 0).sum())
+            return super().compute_loss(model, inputs, **more)
+
+        def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+            if "eval_mrr" in logs:
+                clock["now"] += 1_000.0
+            super().log(logs, start_time)
+            if "loss" in logs:
+                rates.append((self.state.global_step, self.state.log_history[-1]["events_per_second"], Clocked.seen))
+
+    rates: list[tuple[int, float, int]] = []
+    settings = {"eval_strategy": "epoch", "load_best_model_at_end": False, "logging_steps": 3}
+    make_trainer(checkpoints["bert"], data, tmp_path, kind=Clocked, **settings).train()
+    last_step = last_seen = 0
+    assert len(rates) >= 2
+    for step, rate, seen in rates:
+        assert rate == pytest.approx((seen - last_seen) / (step - last_step), abs=0.06)
+        last_step, last_seen = step, seen
