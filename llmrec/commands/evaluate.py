@@ -64,6 +64,8 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
     state = PartialState(cpu=not torch.cuda.is_available())
     if int(os.environ.get("WORLD_SIZE", "1")) != state.num_processes:
         raise ValueError("launched as several processes that do not know each other: set ACCELERATE_USE_CPU=true.")
+    if state.is_main_process:
+        print_settings(arguments)
     directory = DataDirectory.open(arguments.data_dir)
     histories = directory.histories()
     cases = Cases.from_histories(histories, directory.catalog, arguments.split, arguments.max_users)
@@ -76,7 +78,6 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
     )
     check_report_folder(arguments.output_dir)
     if state.is_main_process:
-        print_settings(arguments)
         print(f"{len(cases)} targets of {len(cases.users)} users, {len(directory.catalog)} items", flush=True)
     parts = gather_object([score_ranks(scorer, cases, arguments.mask_seen)])
     if not state.is_main_process:

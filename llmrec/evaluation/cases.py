@@ -44,6 +44,8 @@ class Cases:
     """Catalogue items, N."""
     split: str
     """Name of the split that the targets come from."""
+    num_users_drawn_from: int | None = None
+    """Users with a case in the whole split, where only some were drawn."""
     num_without_history: int = 0
     """Targets of the whole split that were kept out because no event precedes them."""
 
@@ -114,7 +116,9 @@ class Cases:
                 f"split {split!r} has no target with an event before it ({num_without_history} without): "
                 "choose another split or prepare the data with larger fractions"
             )
+        drawn_from = None
         if max_users is not None and max_users < len(users):
+            drawn_from = len(users)
             drawn = np.sort(np.random.default_rng(seed).choice(len(users), size=max_users, replace=False))
             users, rows = [users[row] for row in drawn], [rows[row] for row in drawn]
         return cls(
@@ -125,6 +129,7 @@ class Cases:
             position=np.concatenate([row[2] for row in rows]),
             num_items=len(catalog),
             split=split,
+            num_users_drawn_from=drawn_from,
             num_without_history=num_without_history,
         )
 

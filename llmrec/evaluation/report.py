@@ -43,6 +43,7 @@ def describe_protocol(
         "split": cases.split,
         "num_items": cases.num_items,
         "num_users": len(cases.users),
+        "num_users_drawn_from": cases.num_users_drawn_from,
         "num_cases": len(cases),
         "num_cases_without_history": cases.num_without_history,
         "mask_seen": mask_seen,

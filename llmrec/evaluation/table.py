@@ -78,8 +78,10 @@ def results_table(results: Mapping[str, Any]) -> str:
 
 def _protocol_text(protocol: Mapping[str, Any]) -> str:
     repeated = f"{protocol['repeated_target_share']:.1%} of the targets are among them"
+    whole = protocol.get("num_users_drawn_from")
+    drawn = f" (a sample of {whole:,})" if whole else ""
     lines = [
-        f"**Targets:** {protocol['num_cases']:,} of {protocol['num_users']:,} users, {protocol['split']} split "
+        f"**Targets:** {protocol['num_cases']:,} of {protocol['num_users']:,} users{drawn}, {protocol['split']} split "
         f"({protocol['split_kind'].replace('_', '-')}), each ranked among all {protocol['num_items']:,} items. "
         f"Kept out for want of an earlier event: {protocol['num_cases_without_history']:,}.",
         f"**Seen items:** masked; {repeated} and count as misses."

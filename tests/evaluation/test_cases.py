@@ -60,6 +60,7 @@ def test_a_drawn_part_of_the_users_is_the_same_every_time_and_in_order():
     users = {f"user{number:02}": ("ab", "tx") for number in range(30)}
     histories = histories_of(**users)
     drawn = Cases.from_histories(histories, CATALOG, "test", max_users=7)
+    assert drawn.num_users_drawn_from == len(list(users))
     assert len(drawn.users) == 7
     assert drawn.users == sorted(set(drawn.users))
     assert drawn.users == Cases.from_histories(histories, CATALOG, "test", max_users=7).users

@@ -71,6 +71,7 @@ def test_protocol_says_what_the_numbers_depend_on(data):
         "split": "test",
         "num_items": 50,
         "num_users": 60,
+        "num_users_drawn_from": None,
         "num_cases": 60,
         "num_cases_without_history": 0,
         "mask_seen": True,
@@ -83,6 +84,12 @@ def test_protocol_says_what_the_numbers_depend_on(data):
         "bootstrap_seed": 0,
         "manifest_sha256": sha256(b'{"split": {"kind": "leave_one_out"}}').hexdigest(),
     }
+
+
+def test_a_sample_of_users_is_called_one(results):
+    protocol = {**results["protocol"], "num_users_drawn_from": 1_234}
+    assert "users (a sample of 1,234)" in results_table({**results, "protocol": protocol})
+    assert "sample" not in results_table(results)
 
 
 def test_systems_equal_their_summaries_and_comparisons_their_paired_differences(results, per_user):
