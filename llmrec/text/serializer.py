@@ -34,7 +34,7 @@ class Serializer:
         >>> Serializer(PromptTemplate(item="{title}[ | {brand}]")).item({"title": "Hex key"})
         'Hex key'
         """
-        return self._fill(self.template.item, _values(attributes, {}))
+        return _fill(self.template.item, _values(attributes, {})) or UNNAMED
 
     def event(self, attributes: Mapping[str, str], gap: int | None = None) -> str:
         """Return the text of one event.
@@ -48,15 +48,15 @@ class Serializer:
         """
         values = _values(attributes, self.template.max_words)
         words = gap_words(gap) if self.reads_time and gap is not None else None
-        if words is not None:
-            values["gap"] = words
-        return self._fill(self.template.event, values)
+        timed = values if words is None else {**values, "gap": words}
+        # An item without the event's fields is named by those of its own text.
+        return _fill(self.template.event, timed) or _fill(self.template.item, values) or UNNAMED
 
-    @staticmethod
-    def _fill(pattern: str, values: Mapping[str, str]) -> str:
-        # Without a word of the item, what is left of the pattern ("Title:", ", 2 days later") would pose as its name.
-        named = any(values.get(name) for name in field_names(pattern) - EVENT_FIELDS)
-        return render(pattern, values) if named else UNNAMED
+
+def _fill(pattern: str, values: Mapping[str, str]) -> str:
+    """Fill a pattern; empty without a word of the item, since "Title:" or ", 2 days later" would pose as its name."""
+    named = any(values.get(name) for name in field_names(pattern) - EVENT_FIELDS)
+    return render(pattern, values).lstrip("|, ") if named else ""  # no separator before the first field there is
 
 
 def _values(attributes: Mapping[str, str], max_words: Mapping[str, int]) -> dict[str, str]:

@@ -88,3 +88,10 @@ def test_attributes_are_left_as_they_are():
     item = dict(HEAT)
     Serializer(TEMPLATE).event(item, 3 * DAY)
     assert item == HEAT
+
+
+def test_an_item_without_its_first_field_begins_with_the_next_and_names_its_events():
+    untitled = {"brand": "Acme Films", "genres": "crime"}
+    serializer = Serializer(TEMPLATE)
+    assert serializer.item(untitled) == "Acme Films | crime"
+    assert serializer.event({"genres": "crime, drama, thriller"}, gap=3 * DAY) == "crime, drama,"  # cut as in events
