@@ -22,12 +22,11 @@ class RecommenderConfig:
     """Settings that define the artefact.
 
     Attributes:
-        base_model: name of the checkpoint the adapter was trained on; never a path of one machine.
+        base_model: Hub name of the checkpoint the adapter was trained on, or a local one's path from the saved folder.
         base_revision: commit of that checkpoint on the Hub, or None when it came from a package or a folder.
         base_sha256: SHA-256 of the checkpoint's weights, the same wherever they came from.
         head: kind of scoring head; `dual` scores the whole catalogue by one inner product.
         hybrid: whether known items have learned residuals and biases beside their text.
-        causal: True for decoders (GPT/Llama style), False for encoders (BERT style).
         pooling: how an event's token states become one state: their `mean`, or the `last` token's.
         max_tokens: tokens of text that the model reads of one history, header included.
         max_vector_events: events older than the text that stand as their item vector alone, one position each.
@@ -45,7 +44,6 @@ class RecommenderConfig:
     base_sha256: str | None = None
     head: str = "dual"
     hybrid: bool = True
-    causal: bool = False
     pooling: str = "mean"
     max_tokens: int = 256
     max_vector_events: int = 32

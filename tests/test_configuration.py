@@ -25,7 +25,6 @@ def test_what_was_saved_is_loaded(tmp_path):
         base_revision="abc",
         base_sha256="0" * 64,
         hybrid=False,
-        causal=True,
         pooling="last",
         max_tokens=100,
         max_vector_events=0,

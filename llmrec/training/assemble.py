@@ -39,7 +39,6 @@ def new_recommender(arguments: ModelArguments, catalog: Catalog, has_clock: bool
         base_revision=checkpoint.revision,
         base_sha256=checkpoint.sha256(),
         hybrid=arguments.hybrid,
-        causal=causal,
         pooling=arguments.pooling or ("last" if causal else "mean"),
         max_tokens=arguments.max_tokens,
         max_vector_events=arguments.max_vector_events,

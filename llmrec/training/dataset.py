@@ -1,4 +1,4 @@
-"""Training examples: the windows of all users' training events, each position trained exactly once per epoch."""
+"""Training examples: the windows of all users' training events, each position an example once per epoch."""
 
 from __future__ import annotations
 
