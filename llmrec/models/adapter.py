@@ -63,7 +63,7 @@ def add_adapter(model: RecModel, rank: int, alpha: int, dropout: float, targets:
     return adapted
 
 
-def load_adapter(model: RecModel, folder: Path, trainable: bool = False) -> PeftModel:
+def load_adapter(model: RecModel, folder: Path) -> PeftModel:
     """Wrap the model with a saved adapter.
 
     Raises:
@@ -72,7 +72,7 @@ def load_adapter(model: RecModel, folder: Path, trainable: bool = False) -> Peft
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+            adapted = PeftModel.from_pretrained(model, str(folder))
         except KeyError as error:
             raise ValueError(f"the adapter in {str(folder)!r} is incomplete: it lacks {error}.") from None
         except RuntimeError as error:
@@ -80,7 +80,7 @@ def load_adapter(model: RecModel, folder: Path, trainable: bool = False) -> Peft
     for warning in caught:
         if "missing adapter keys" in str(warning.message):
             raise ValueError(f"the adapter in {str(folder)!r} is incomplete: {str(warning.message)[:200]}")
-    model.rec_items.requires_grad_(trainable)
+    model.rec_items.requires_grad_(False)
     return adapted
 
 
