@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
+
+from llmrec.data.catalog import Catalog
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -55,3 +59,31 @@ def read_histories(path: str | os.PathLike[str]) -> Dataset:
     from datasets import Dataset
 
     return Dataset.from_file(os.fspath(path))
+
+
+def indexed_histories(
+    histories: Dataset, catalog: Catalog
+) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield each user's id, item indices (int64), timestamps (int64) and splits (str), the last three (L,).
+
+    Raises:
+        ValueError: An event's item is not in the catalogue.
+    """
+    catalog_index = pl.DataFrame({"item_id": catalog.ids, "item_index": np.arange(len(catalog))})
+    columns = histories.select_columns(["user_id", "item_id", "timestamp", "split"])
+    for table in columns.with_format("arrow").iter(batch_size=USERS_PER_BATCH):
+        batch = pl.DataFrame(pl.from_arrow(table))
+        events = batch.explode("item_id", "timestamp", "split").join(
+            catalog_index, on="item_id", how="left", maintain_order="left"
+        )
+        unknown = events.filter(pl.col("item_index").is_null())
+        if len(unknown):
+            raise ValueError(
+                f"item {unknown['item_id'][0]!r} of user {unknown['user_id'][0]!r} is not in the catalogue: "
+                "every event needs an item with text; prepare the data again"
+            )
+        arrays = [events[name].to_numpy() for name in ("item_index", "timestamp", "split")]
+        ends = np.cumsum(batch["item_id"].list.len().to_numpy())
+        for user_id, start, end in zip(batch["user_id"], [0, *ends[:-1]], ends, strict=True):
+            items, timestamps, splits = (array[start:end] for array in arrays)
+            yield user_id, items, timestamps, splits

@@ -6,13 +6,13 @@ after a user's last target is kept, so cases of the validation split hold no tes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
+
+from llmrec.data.histories import indexed_histories
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -103,7 +103,7 @@ class Cases:
         users: list[str] = []
         rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # items, timestamps, target positions
         num_without_history = 0
-        for user_id, items, timestamps, splits in _user_rows(histories, catalog):
+        for user_id, items, timestamps, splits in indexed_histories(histories, catalog):
             positions = np.flatnonzero(splits == split)
             num_without_history += int((positions == 0).sum())
             positions = positions[positions > 0]
@@ -160,25 +160,3 @@ class Cases:
             same = np.diff(times) == 0
             num_tied += int((np.append(same, False) | np.insert(same, 0, False)).sum()) if len(times) else 0
         return num_tied / max(1, sum(len(times) for times in self.timestamps))
-
-
-def _user_rows(histories: Dataset, catalog: Catalog) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield each user's id, item indices, timestamps and splits, the last three (L,)."""
-    catalog_index = pl.DataFrame({"item_id": catalog.ids, "item_index": np.arange(len(catalog))})
-    columns = histories.select_columns(["user_id", "item_id", "timestamp", "split"])
-    for table in columns.with_format("arrow").iter(batch_size=1000):
-        batch = pl.DataFrame(pl.from_arrow(table))
-        events = batch.explode("item_id", "timestamp", "split").join(
-            catalog_index, on="item_id", how="left", maintain_order="left"
-        )
-        unknown = events.filter(pl.col("item_index").is_null())
-        if len(unknown):
-            raise ValueError(
-                f"item {unknown['item_id'][0]!r} of user {unknown['user_id'][0]!r} is not in the catalogue: "
-                "every event needs an item with text; prepare the data again"
-            )
-        arrays = [events[name].to_numpy() for name in ("item_index", "timestamp", "split")]
-        ends = np.cumsum(batch["item_id"].list.len().to_numpy())
-        for user_id, start, end in zip(batch["user_id"], [0, *ends[:-1]], ends, strict=True):
-            items, timestamps, splits = (array[start:end] for array in arrays)
-            yield user_id, items, timestamps, splits
