@@ -11,7 +11,9 @@ import sys
 
 VERBS = {
     "prepare": "clean an events table and split it by time into a data directory",
+    "audit": "find leaks, duplicates and ties in prepared data or in split files",
     "train": "train a LoRA adapter and a scoring head on a data directory",
+    "baselines": "fit what a recommender has to beat, each after a search on validation",
     "evaluate": "rank the whole catalogue for held-out events, beside the baselines",
     "recommend": "rank the catalogue for the histories in a JSON Lines file",
     "quickstart": "prepare, train, evaluate and recommend on movielens-small",

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from llmrec.commands.arguments import parse_arguments, print_settings
-from llmrec.data.directory import staged_directory
+from llmrec.data.audit_page import audit_summary
+from llmrec.data.directory import DataDirectory, staged_directory
 from llmrec.data.files import read_files
 from llmrec.data.preparation import SplitSettings, prepare
 from llmrec.data.schema import RawTables, parse_mapping
@@ -119,4 +121,6 @@ def main(argv: list[str] | None = None) -> None:
         if cut in split:
             print(f"{cut}: {split[cut]['timestamp']} ({split[cut]['iso']})")
     print(f"\n{split_table(split)}\n")
+    found = DataDirectory(Path(arguments.output_dir), manifest).audit
+    print(f"{audit_summary(found)}\n" if found else "audit: left out, for there is no test event\n")
     print(f"{arguments.output_dir}: {split['kind']} split, written in {time.perf_counter() - start:.1f} s")

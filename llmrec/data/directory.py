@@ -28,7 +28,8 @@ FORMAT = "llmrec-data"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 TABLES = ("interactions.parquet", "items.parquet", "splits.parquet", "histories.arrow")
-KNOWN_FILES = {MANIFEST, *TABLES, "audit.json"}
+AUDIT = "audit.json"
+KNOWN_FILES = {MANIFEST, *TABLES, AUDIT, "audit.md"}
 
 
 def sha256_of(path: Path) -> str:
@@ -130,6 +131,24 @@ class DataDirectory:
     def catalog(self) -> Catalog:
         """Every item with text, cold ones included."""
         return Catalog.read(self.path / "items.parquet")
+
+    @property
+    def audit(self) -> dict[str, Any] | None:
+        """What `audit.audit` found when the data were prepared or last audited; None in a directory without it.
+
+        Raises:
+            ValueError: audit.json is no JSON object.
+        """
+        file = self.path / AUDIT
+        if not file.is_file():
+            return None
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(file)!r} is no JSON ({error}); run `llmrec audit` again") from None
+        if not isinstance(found, dict):
+            raise ValueError(f"{os.fspath(file)!r} is no audit; run `llmrec audit` again")
+        return found
 
     def histories(self) -> Dataset:
         """Open the histories, memory-mapped.

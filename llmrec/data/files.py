@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -140,6 +141,20 @@ def read_items(path: str | os.PathLike[str], mapping: dict[str, str]) -> tuple[p
     return items.select(list(columns)), columns
 
 
+def check_mapping(paths: Sequence[Path], mapping: Mapping[str, str]) -> None:
+    """Raise unless every mapped column is in one of the tables at least.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: A file cannot be opened, or a mapped column is in none.
+    """
+    found = {path.name: scan_table(path).collect_schema().names() for path in paths}
+    for canonical, column in mapping.items():
+        if not any(column in names for names in found.values()):
+            tables = "; ".join(f"{name} has {', '.join(map(repr, names))}" for name, names in found.items())
+            raise ValueError(f"column {column!r}, mapped to {canonical}, is in no table: {tables}")
+
+
 def read_files(
     interactions: str | os.PathLike[str],
     items: str | os.PathLike[str] | None = None,
@@ -158,11 +173,7 @@ def read_files(
     """
     mapping = mapping or {}
     paths = [Path(path) for path in (interactions, items) if path is not None]
-    found = {path.name: scan_table(path).collect_schema().names() for path in paths}
-    for canonical, column in mapping.items():
-        if not any(column in names for names in found.values()):
-            tables = "; ".join(f"{name} has {', '.join(map(repr, names))}" for name, names in found.items())
-            raise ValueError(f"column {column!r}, mapped to {canonical}, is in no table: {tables}")
+    check_mapping(paths, mapping)
     events, event_columns = read_interactions(interactions, mapping, with_texts=items is None)
     if items is None:
         attributes = [name for name in event_columns if name not in (*REQUIRED, *OPTIONAL)]

@@ -11,12 +11,14 @@ import polars as pl
 
 from llmrec import __version__
 from llmrec.data.attributes import clean_items
+from llmrec.data.audit import audit, write_audit
 from llmrec.data.catalog import Catalog
 from llmrec.data.cleaning import CleaningReport, clean_events
 from llmrec.data.directory import describe_files, write_manifest
 from llmrec.data.histories import group_by_user, write_histories
-from llmrec.data.ordering import num_tied, order_events
+from llmrec.data.ordering import SALT, num_tied, order_events
 from llmrec.data.schema import RawTables
+from llmrec.data.split_events import SplitEvents
 from llmrec.data.splitting import (
     KINDS,
     drop_rare,
@@ -105,7 +107,7 @@ def prepare(
     time_unit: str | None = None,
     now: int | None = None,
 ) -> tuple[dict[str, Any], CleaningReport]:
-    """Write a data directory.
+    """Write a data directory, with its audit where there are test events.
 
     The files depend on the rows given, not on their order, and on no clock but `now`.
 
@@ -134,8 +136,11 @@ def prepare(
 
     events.write_parquet(directory / "interactions.parquet")
     splits.write_parquet(directory / "splits.parquet")
-    Catalog(items).write(directory / "items.parquet")
+    catalog = Catalog(items)
+    catalog.write(directory / "items.parquet")
     write_histories(directory / "histories.arrow", group_by_user(events, splits))
+    if "test" in splits["split"]:
+        write_audit(directory, audit(SplitEvents(splits, settings.kind), catalog))
     tied = num_tied(events)
     manifest = {
         "source": raw.source,
@@ -151,7 +156,7 @@ def prepare(
             "time_unit": time_unit or "s",
         },
         "counts": {"events": report.as_dicts(), "items": item_counts},
-        "ties": {"events": tied, "share": round(tied / events.height, 6)},
+        "ties": {"events": tied, "share": round(tied / events.height, 6), "salt": SALT.decode()},
         "split": split,
         "versions": {"llmrec": __version__, "polars": pl.__version__, "python": platform.python_version()},
     }

@@ -81,7 +81,7 @@ def test_shuffled_rows_give_the_same_bytes(tmp_path: Path, kind: str) -> None:
         raw.interactions = raw.interactions.sample(fraction=1.0, shuffle=True, seed=seed)
         raw.items = raw.items.sample(fraction=1.0, shuffle=True, seed=seed)
         data = prepared(tmp_path / str(seed), raw, kind=kind, min_item_events=2)
-        hashes.append({name: sha256_of(data.path / name) for name in (*TABLES, "manifest.json")})
+        hashes.append({name: sha256_of(data.path / name) for name in (*TABLES, "manifest.json", "audit.json")})
     assert hashes[0] == hashes[1] == hashes[2]
 
 
@@ -128,7 +128,7 @@ def test_the_manifest_says_what_was_done(tmp_path: Path) -> None:
     assert (manifest["source"], manifest["licence"], manifest["citation"]) == ("files", "free", "nobody")
     assert manifest["clock"] == "utc" and manifest["split"]["kind"] == "temporal"
     # two users share every second, but no user has two events in one
-    assert manifest["ties"] == {"events": 0, "share": 0.0}
+    assert manifest["ties"] == {"events": 0, "share": 0.0, "salt": "llmrec events 1"}
     steps = {step["name"]: (step["dropped"], step["events"]) for step in manifest["counts"]["events"]}
     assert (steps["read"], steps["negative_time"], steps["item_without_text"]) == ((0, 110), (1, 109), (1, 108))
     # 108 events in pairs of one second: the last 11 and the last 32 begin inside pairs 49 and 39 (from 1)
@@ -155,7 +155,7 @@ def test_ordinal_times_take_leave_one_out_only(tmp_path: Path) -> None:
 def test_tied_events_are_counted(tmp_path: Path) -> None:
     rows = [("a", item, START) for item in "wxy"] + [("a", "z", START + 1), ("b", "w", START)]
     data = prepared(tmp_path / "data", tables(rows), kind="leave_one_out")
-    assert data.manifest["ties"] == {"events": 3, "share": 0.6}
+    assert data.manifest["ties"] == {"events": 3, "share": 0.6, "salt": "llmrec events 1"}
 
 
 def test_settings_and_items_that_cannot_be_used(tmp_path: Path) -> None:
