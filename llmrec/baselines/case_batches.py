@@ -19,6 +19,10 @@ class HistoryCases(Protocol):
         """Item indices of each user in order, each (L,)."""
 
     @property
+    def timestamps(self) -> Sequence[np.ndarray]:
+        """Times of those events, each (L,): seconds, or ordinals where the data have no clock."""
+
+    @property
     def user(self) -> np.ndarray:
         """Row of `items` of each case, (number of cases,)."""
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 
 from llmrec.baselines.case_batches import HistoryCases, case_batches
+
+DECAYS = (0.3, 0.5, 0.7, 0.9, 1.0)
+"""Decays among which a search chooses."""
 
 NEGLIGIBLE_WEIGHT = 2.0**-40
 """An event whose weight is below this, relative to the latest, cannot move a float32 score."""
@@ -98,3 +102,13 @@ class ContentBaseline:
             users = np.stack([self.user_vector(history) for history in histories])  # (B, D)
             scores = torch.from_numpy(users @ self.unique_vectors.T).float()  # (B, M)
             yield numbers, scores.index_select(1, torch.from_numpy(self.inverse))
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return settings and arrays from which `from_state` builds an equal baseline."""
+        vectors = self.unique_vectors.astype(np.float32)  # they came from float32, so nothing is lost
+        return {"decay": self.decay}, {"unique_vectors": vectors, "inverse": self.inverse}
+
+    @classmethod
+    def from_state(cls, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> ContentBaseline:
+        """Build what `state` came from."""
+        return cls(arrays["unique_vectors"][arrays["inverse"]], settings["decay"])
