@@ -1,11 +1,13 @@
-"""Bootstrap intervals over users: how far a mean could move if other users had been observed.
+"""Chance, measured over users: bootstrap intervals, paired tests, and the smallest difference that could be seen.
 
-The same seed draws the same users for every column of the same table, so that two systems are always compared on the
-same draw.
+The user is the unit, since the cases of one user resemble each other. The same seed draws the same users for every
+column of the same table, so that two systems are always compared on the same draw.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +15,7 @@ import numpy as np
 DRAWS = 2000
 SEED = 0
 CONFIDENCE = 0.95
+POWER = 0.8
 MAX_CHUNK_ENTRIES = 2**22
 """Entries of draws × users held at once: 32 MiB of float64."""
 
@@ -49,22 +52,13 @@ def bootstrap_means(
     [[0.25, 1.0], [0.25, 1.0], [0.25, 1.0]]
     """
     values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 2 or not len(values):
-        raise ValueError(f"values of shape {values.shape!r}: give one row per user, at least one")
-    if not np.isfinite(values).all():
-        raise ValueError(
-            "a user's value is not finite: the mean of the others would hide it; correct or leave out the user"
-        )
-    if draws < 1:
-        raise ValueError(f"draws is {draws!r}: give at least 1; 2,000 make an interval's ends steady")
+    _check(values, draws)
     num_users = len(values)
     generator = np.random.default_rng(seed)
     # Taken off and added back: equal values then give exactly that value, whatever the rounding of a sum.
     offset = values[0]
     means = []
-    chunk = max(1, max_chunk_entries // num_users)
-    for start in range(0, draws, chunk):
-        size = min(chunk, draws - start)
+    for size in _chunks(draws, num_users, max_chunk_entries):
         drawn = generator.integers(num_users, size=(size, num_users))
         drawn += num_users * np.arange(size)[:, None]
         times = np.bincount(drawn.ravel(), minlength=size * num_users).reshape(size, num_users)
@@ -117,39 +111,133 @@ def mean_intervals(
     return [Interval(*ends) for ends in zip(user_means(values).tolist(), low.tolist(), high.tolist(), strict=True)]
 
 
-def mean_interval(values: np.ndarray, draws: int = DRAWS, seed: int = SEED, confidence: float = CONFIDENCE) -> Interval:
-    """Return the mean over users, (number of users,), with its interval, as `mean_intervals` does for columns.
+def paired_permutation_test(
+    differences: np.ndarray, draws: int = DRAWS, seed: int = SEED, max_chunk_entries: int = MAX_CHUNK_ENTRIES
+) -> np.ndarray:
+    """Return the two-sided p-value of each column: how often chance alone moves a mean as far from zero.
 
-    >>> mean_interval(np.array([0.5, 0.5, 0.5]))
-    Interval(value=0.5, low=0.5, high=0.5)
-    """
-    return mean_intervals(np.asarray(values)[:, None], draws, seed, confidence)[0]
-
-
-def paired_difference(
-    a: np.ndarray, b: np.ndarray, draws: int = DRAWS, seed: int = SEED, confidence: float = CONFIDENCE
-) -> Interval:
-    """Return the mean of a - b over users with its interval, each user compared with itself.
-
-    What makes users differ from one another cancels, so this interval is the one to judge two systems by; whether
-    their own intervals overlap says little.
+    If two systems were the same, a user's difference would as likely carry the other sign. Signs are drawn at random,
+    one per user for all columns, and p = (1 + draws at least as far from zero as what was seen) / (1 + draws). What was
+    seen counts as one of the draws: p is never zero, and a test at level α errs at most that often.
 
     Args:
-        a: (number of users,) values of one system.
-        b: (number of users,) values of the other, the same users in the same order.
-        draws: Number of resamples.
-        seed: Seed of the draws.
-        confidence: Share of the draws between the ends.
+        differences: (number of users,) or (number of users, M): one system minus the other, user by user.
+        draws: Number of sign patterns; the smallest possible p is 1 / (1 + draws).
+        seed: Seed of the signs.
+        max_chunk_entries: Draws × users held in memory at once; changes nothing else.
+
+    Returns:
+        () or (M,) float64.
 
     Raises:
-        ValueError: If the numbers of users differ.
+        ValueError: If there is no user, a difference is not finite, or `draws` is not positive.
 
-    >>> paired_difference(np.array([0.5, 1.0]), np.array([0.25, 0.75]))
-    Interval(value=0.25, low=0.25, high=0.25)
+    References:
+        Fisher, "The Design of Experiments", 1935, section 21; Phipson and Smyth, "Permutation p-values should never be
+        zero", Statistical Applications in Genetics and Molecular Biology 9(1), 2010.
+
+    >>> paired_permutation_test(np.zeros(8)).item()
+    1.0
+    >>> paired_permutation_test(np.ones(30), draws=999).item()
+    0.001
     """
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if a.shape != b.shape:
+    columns, shape = _as_columns(differences)
+    _check(columns, draws)
+    seen = np.abs(columns.sum(axis=0))
+    # A sum adds up in another order under other signs; what is equal must not fall short by the last bit.
+    least = seen - 1e-12 * np.abs(columns).sum(axis=0)
+    generator = np.random.default_rng(seed)
+    num_as_far = np.zeros(columns.shape[1], dtype=np.int64)
+    for size in _chunks(draws, len(columns), max_chunk_entries):
+        signs = 2.0 * generator.integers(2, size=(size, len(columns))) - 1
+        num_as_far += (np.abs(signs @ columns) >= least).sum(axis=0)
+    return ((1 + num_as_far) / (1 + draws)).reshape(shape)
+
+
+def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Adjust the p-values of several tests so that the chance of any false finding stays at the level used.
+
+    In rising order the j-th of m p-values, counted from 0, is multiplied by m - j; none falls below the one before it,
+    and none exceeds 1.
+
+    Args:
+        p_values: (m,) in any order.
+
+    Returns:
+        (m,) float64 adjusted values in the same order.
+
+    Raises:
+        ValueError: If a value is no probability.
+
+    References:
+        Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6(2), 1979.
+
+    >>> holm([0.01, 0.04, 0.03]).round(6).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"p-values {p.tolist()!r}: give one list of numbers between 0 and 1")
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order]))
+    return adjusted
+
+
+def detectable_difference(differences: np.ndarray, power: float = POWER, confidence: float = CONFIDENCE) -> np.ndarray:
+    """Return the smallest true difference that users as many and as varied as these would show, column by column.
+
+    (z of (1 + confidence) / 2 + z of power) · s / √U, where s is the standard deviation of the U users' differences: a
+    two-sided test at level 1 - confidence finds a difference of this size in the share `power` of such samples. A
+    smaller one may be there unseen. One user shows no spread, so the answer is infinity.
+
+    Args:
+        differences: (number of users,) or (number of users, M): one system minus the other, user by user.
+        power: Chance to find it, between 0 and 1.
+        confidence: 1 minus the level of the test.
+
+    Returns:
+        () or (M,) float64, in the unit of the differences.
+
+    Raises:
+        ValueError: If there is no user, a difference is not finite, or `power` or `confidence` is not between 0 and 1.
+
+    References:
+        Cohen, "Statistical Power Analysis for the Behavioral Sciences", 1988, chapter 2, in the normal approximation.
+
+    >>> detectable_difference(np.array([0.0, 0.1] * 50)).round(4).item()  # 2.80 · 0.0503 / 10
+    0.0141
+    """
+    if not (0 < power < 1 and 0 < confidence < 1):
+        raise ValueError(f"power {power!r} and confidence {confidence!r}: both lie between 0 and 1, as 0.8 and 0.95")
+    columns, shape = _as_columns(differences)
+    _check(columns)
+    if len(columns) == 1:
+        return np.full(shape, np.inf)
+    normal = NormalDist()
+    reach = normal.inv_cdf((1 + confidence) / 2) + normal.inv_cdf(power)
+    return (reach * columns.std(axis=0, ddof=1) / np.sqrt(len(columns))).reshape(shape)
+
+
+def _as_columns(differences: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Give one column its second axis, and say what shape the answer has: () or (M,)."""
+    differences = np.asarray(differences, dtype=np.float64)
+    return (differences[:, None] if differences.ndim == 1 else differences), differences.shape[1:]
+
+
+def _check(values: np.ndarray, draws: int = DRAWS) -> None:
+    if values.ndim != 2 or not len(values):
+        raise ValueError(f"values of shape {values.shape!r}: give one row per user, at least one")
+    if not np.isfinite(values).all():
         raise ValueError(
-            f"values of shapes {a.shape!r} and {b.shape!r}: a paired difference needs the same users in both"
+            "a user's value is not finite: the mean of the others would hide it; correct or leave out the user"
         )
-    return mean_interval(a - b, draws, seed, confidence)
+    if draws < 1:
+        raise ValueError(f"draws is {draws!r}: give at least 1; 2,000 make an interval's ends steady")
+
+
+def _chunks(draws: int, num_users: int, max_chunk_entries: int) -> Iterator[int]:
+    """Yield how many draws to hold at once, until all are done."""
+    chunk = max(1, max_chunk_entries // num_users)
+    for start in range(0, draws, chunk):
+        yield min(chunk, draws - start)

@@ -99,7 +99,7 @@ def ndcg_at_k(ranks: np.ndarray, k: int) -> np.ndarray:
 def reciprocal_rank(ranks: np.ndarray, k: int | None = None) -> np.ndarray:
     """Return 1 / rank of each case, zero beyond the cutoff where one is given; its mean is MRR.
 
-    RR = 1 / rank; RR@K = [rank ≤ K] / rank, which for one relevant item is also average precision at K.
+    RR = 1 / rank; RR@K = [rank ≤ K] / rank.
 
     References:
         Voorhees, "The TREC-8 question answering track report", 1999.
@@ -113,12 +113,28 @@ def reciprocal_rank(ranks: np.ndarray, k: int | None = None) -> np.ndarray:
     return inverse if k is None else hit_at_k(ranks, k) * inverse
 
 
+def average_precision_at_k(ranks: np.ndarray, k: int) -> np.ndarray:
+    """Return the average precision of each case within the first `k`; its mean is MAP at K.
+
+    AP@K = Σ over the relevant places p ≤ K of P@p / min(K, |relevant|). One relevant item has one term, P@rank =
+    1 / rank, and a divisor of 1, so AP@K = [rank ≤ K] / rank = RR@K: MRR at a cutoff is this column too.
+
+    References:
+        Manning, Raghavan and Schütze, "Introduction to Information Retrieval", 2008, equation 8.8, cut at K.
+
+    >>> average_precision_at_k(np.array([1, 4, 11]), k=10)
+    array([1. , 0.25, 0. ])
+    """
+    return reciprocal_rank(ranks, k)
+
+
 AT_CUTOFF = {
     "ndcg": ndcg_at_k,
     "recall": recall_at_k,
     "hit": hit_at_k,
     "precision": precision_at_k,
     "f1": f1_at_k,
+    "map": average_precision_at_k,
 }
 
 
@@ -127,7 +143,7 @@ def case_metrics(ranks: np.ndarray, cutoffs: Sequence[int] = CUTOFFS) -> dict[st
 
     >>> {name: values.tolist() for name, values in case_metrics(np.array([1, 3]), cutoffs=[2]).items()}
     {'ndcg@2': [1.0, 0.0], 'recall@2': [1.0, 0.0], 'hit@2': [1.0, 0.0], 'precision@2': [0.5, 0.0],
-     'f1@2': [0.6666666666666666, 0.0], 'mrr': [1.0, 0.3333333333333333]}
+     'f1@2': [0.6666666666666666, 0.0], 'map@2': [1.0, 0.0], 'mrr': [1.0, 0.3333333333333333]}
     """
     values = {f"{name}@{k}": metric(ranks, k) for k in cutoffs for name, metric in AT_CUTOFF.items()}
     values["mrr"] = reciprocal_rank(ranks)
