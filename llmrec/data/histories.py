@@ -61,9 +61,7 @@ def read_histories(path: str | os.PathLike[str]) -> Dataset:
     return Dataset.from_file(os.fspath(path))
 
 
-def indexed_histories(
-    histories: Dataset, catalog: Catalog
-) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+def indexed_histories(histories: Dataset, catalog: Catalog) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
     """Yield each user's id, item indices (int64), timestamps (int64) and splits (str), the last three (L,).
 
     Raises:

@@ -6,7 +6,7 @@ after a user's last target is kept, so cases of the validation split hold no tes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,8 @@ class Cases:
     """Users with a case in the whole split, where only some were drawn."""
     num_without_history: int = 0
     """Targets of the whole split that were kept out because no event precedes them."""
+    num_train_events: np.ndarray | None = None
+    """(number of users,) int64: training events of each user, where it was counted."""
 
     def __post_init__(self) -> None:
         if not len(self.users) == len(self.items) == len(self.timestamps):
@@ -101,7 +103,8 @@ class Cases:
         if max_users is not None and max_users < 1:
             raise ValueError(f"max_users is {max_users!r}: give at least 1, or None for all users")
         users: list[str] = []
-        rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # items, timestamps, target positions
+        # Items, timestamps, target positions, number of training events.
+        rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, int]] = []
         num_without_history = 0
         for user_id, items, timestamps, splits in indexed_histories(histories, catalog):
             positions = np.flatnonzero(splits == split)
@@ -110,7 +113,7 @@ class Cases:
             if len(positions):
                 end = positions[-1] + 1
                 users.append(user_id)
-                rows.append((items[:end].copy(), timestamps[:end].copy(), positions))
+                rows.append((items[:end].copy(), timestamps[:end].copy(), positions, int((splits == "train").sum())))
         if not users:
             raise ValueError(
                 f"split {split!r} has no target with an event before it ({num_without_history} without): "
@@ -131,7 +134,18 @@ class Cases:
             split=split,
             num_users_drawn_from=drawn_from,
             num_without_history=num_without_history,
+            num_train_events=np.array([row[3] for row in rows], dtype=np.int64),
         )
+
+    def take(self, cases: np.ndarray) -> Cases:
+        """Return some of the cases, by number (B,), in that order; users and their histories stay as they are."""
+        return replace(self, user=self.user[cases], position=self.position[cases])
+
+    @property
+    def first_of_each_user(self) -> np.ndarray:
+        """Number of the earliest case of each user that has one, (number of such users,) int64, by user."""
+        order = np.lexsort((self.position, self.user))
+        return order[np.unique(self.user[order], return_index=True)[1]]
 
     def history(self, case: int) -> np.ndarray:
         """Return the item indices before the target, oldest first, (L,)."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmrec.evaluation.table import main_cutoff, metric_title, ranked_systems
+from llmrec.evaluation.protocol import summary
+from llmrec.evaluation.reading import main_metric, metric_title, ranked_systems, subject_name
 
 SUBJECT_COLOUR = "#1f6f8b"
 BASELINE_COLOUR = "#c3ccd3"
@@ -27,8 +28,8 @@ def draw_chart(results: Mapping[str, Any], path: str | Path) -> None:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     protocol = results["protocol"]
-    k = main_cutoff(protocol["cutoffs"])
-    metrics = [f"ndcg@{k}", f"recall@{k}"]
+    metrics = [main_metric(results), main_metric(results, "recall")]
+    subject = subject_name(results)
     names = ranked_systems(results, metrics[0])
     height = 0.46 * len(names)  # inches for the bars
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, wspace=0.06)  # pads in inches
@@ -41,7 +42,7 @@ def draw_chart(results: Mapping[str, Any], path: str | Path) -> None:
             [max(0.0, interval["value"] - interval["low"]) for interval in intervals],
             [max(0.0, interval["high"] - interval["value"]) for interval in intervals],
         ]
-        colours = [SUBJECT_COLOUR if name == "llmrec" else BASELINE_COLOUR for name in names]
+        colours = [SUBJECT_COLOUR if name == subject else BASELINE_COLOUR for name in names]
         rows = range(len(names))
         panel.barh(rows, values, height=0.62, color=colours)
         panel.errorbar(values, rows, xerr=whiskers, fmt="none", ecolor=INK, elinewidth=1.2, capsize=3, capthick=1.2)
@@ -56,7 +57,7 @@ def draw_chart(results: Mapping[str, Any], path: str | Path) -> None:
                 color=INK,
             )
         panel.set_title(metric_title(metric), loc="left", fontsize=12, fontweight="bold", color=INK)
-        panel.set_yticks(rows, [name.replace("_", " ") for name in names], fontsize=11, color=INK)
+        panel.set_yticks(rows, [name.replace("_", " ") for name in names], fontsize=11, color=INK, parse_math=False)
         panel.set_ylim(len(names) - 0.4, -0.6)
         panel.set_xlim(0, 1.16 * max([interval["high"] for interval in intervals] + values) or 1)
         panel.locator_params(axis="x", nbins=5)
@@ -67,10 +68,7 @@ def draw_chart(results: Mapping[str, Any], path: str | Path) -> None:
         panel.spines[["top", "right", "bottom"]].set_visible(False)
         panel.spines["left"].set_color(QUIET_INK)
     figure.supxlabel(
-        f"{protocol['num_users']:,} users, {protocol['split']} split ({protocol['split_kind'].replace('_', '-')}), "
-        f"ranked among all {protocol['num_items']:,} items, "
-        f"seen items {'masked' if protocol['mask_seen'] else 'kept'}\n"
-        f"mean over users; whiskers: {protocol['confidence']:.0%} bootstrap interval over users",
+        f"{summary(protocol)}\nmean over users; whiskers: {protocol['confidence']:.0%} bootstrap interval over users",
         fontsize=9,
         color=QUIET_INK,
     )

@@ -2,25 +2,68 @@
 
 A system is asked for its scores once and may answer in any order and in any batches. Several processes can each rank a
 part: every one calls `score_ranks` on a system that yields its own cases, the parts are gathered, and `collect`
-refuses them unless every case is there exactly once, so that neither padding nor a lost shard can move a mean.
+refuses them unless every case is there exactly once, so that neither padding nor a lost shard can move a mean. Scores
+are dropped batch by batch: what is kept grows with the cases, not with cases times items.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
 import torch
 
 from llmrec.evaluation.cases import Cases
-from llmrec.evaluation.intervals import DRAWS, SEED, mean_intervals
 from llmrec.evaluation.metrics import CUTOFFS, case_metrics
-from llmrec.ranking.ranks import target_ranks
+from llmrec.ranking.ranks import target_ranks, top_k
 
-RankedPart = tuple[np.ndarray, np.ndarray]
-"""Case numbers and their ranks, both (number of cases in the part,)."""
+LIST_LENGTH = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Details:
+    """What is recorded of a ranking besides the target's rank."""
+
+    groups: np.ndarray
+    """(N,) int64: items of one number are twins, different ids of one text (`data.near_duplicates`)."""
+    listed: np.ndarray
+    """(number of cases,) bool: cases whose first items are kept, as a person would see them."""
+    list_length: int = LIST_LENGTH
+    """Items kept of each such case, K."""
+
+    @cached_property
+    def _order(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        numbers, sizes = np.unique(self.groups, return_inverse=True, return_counts=True)[1:]
+        return np.argsort(numbers, kind="stable"), np.cumsum(sizes), numbers
+
+    def twins(self, item: int) -> np.ndarray:
+        """Return the other items of an item's group, (number of twins,) int64."""
+        order, ends, numbers = self._order
+        group = numbers[item]
+        members = order[ends[group - 1] if group else 0 : ends[group]]
+        return members[members != item]
+
+
+class Ranking(NamedTuple):
+    """What was recorded of every case, in the order of the cases."""
+
+    ranks: np.ndarray
+    """(number of cases,) float64."""
+    ranks_without_twins: np.ndarray
+    """(number of cases,) float64: the rank where the target's twins have left the catalogue."""
+    lists: np.ndarray
+    """(number of cases, K) int64 item indices, best first; -1 where a place is empty or the case is not listed."""
+
+
+class RankedPart(NamedTuple):
+    """Case numbers of one process (B,) and what was recorded of them, in the same order."""
+
+    numbers: np.ndarray
+    ranking: Ranking
 
 
 class CatalogueScorer(Protocol):
@@ -30,7 +73,7 @@ class CatalogueScorer(Protocol):
         """Yield case numbers (B,) and float32 scores of all items (B, N), higher is better, in any order of cases."""
 
 
-def score_ranks(system: CatalogueScorer, cases: Cases, mask_seen: bool) -> RankedPart:
+def score_ranks(system: CatalogueScorer, cases: Cases, mask_seen: bool, details: Details | None = None) -> RankedPart:
     """Rank the targets of the cases that the system yields, all of them or this process's part.
 
     Args:
@@ -38,6 +81,7 @@ def score_ranks(system: CatalogueScorer, cases: Cases, mask_seen: bool) -> Ranke
         cases: What to rank.
         mask_seen: Take the items of a case's history out of its ranking. A target that is among them gets rank
             infinity.
+        details: What else to record; without it ranks have all their twins and no list is kept.
 
     Returns:
         The case numbers in the order of the system and their ranks.
@@ -46,7 +90,7 @@ def score_ranks(system: CatalogueScorer, cases: Cases, mask_seen: bool) -> Ranke
         TypeError: If scores are not float32.
         ValueError: If scores are not (B, N) for the B case numbers beside them, or a case number does not exist.
     """
-    numbers, ranks = [np.empty(0, dtype=np.int64)], [np.empty(0)]
+    numbers, rankings = [np.empty(0, dtype=np.int64)], [_empty(0, details)]
     for batch, scores in system.catalogue_scores(cases):
         batch = np.asarray(batch, dtype=np.int64)
         if tuple(scores.shape) != (len(batch), cases.num_items):
@@ -55,26 +99,51 @@ def score_ranks(system: CatalogueScorer, cases: Cases, mask_seen: bool) -> Ranke
                 f"give one row per case and one column for each of the {cases.num_items} items"
             )
         _check_numbers(batch, len(cases))
-        excluded = [cases.seen(case) for case in batch] if mask_seen else None
         numbers.append(batch)
-        ranks.append(target_ranks(scores, torch.from_numpy(cases.targets[batch]), excluded).numpy())
-    return np.concatenate(numbers), np.concatenate(ranks)
+        rankings.append(_rank_batch(batch, scores, cases, mask_seen, details))
+    parts = zip(*rankings, strict=True)
+    return RankedPart(np.concatenate(numbers), Ranking(*(np.concatenate(part) for part in parts)))
 
 
-def collect(parts: Iterable[RankedPart], num_cases: int) -> np.ndarray:
+def _rank_batch(
+    batch: np.ndarray, scores: torch.Tensor, cases: Cases, mask_seen: bool, details: Details | None
+) -> Ranking:
+    targets = cases.targets[batch]
+    excluded = [cases.seen(case) if mask_seen else np.empty(0, dtype=np.int64) for case in batch]
+    ranks = target_ranks(scores, torch.from_numpy(targets), excluded).numpy()
+    ranking = _empty(len(batch), details)
+    ranking.ranks[:] = ranking.ranks_without_twins[:] = ranks
+    if details is None:
+        return ranking
+    twins = [details.twins(target) for target in targets]
+    rows = np.flatnonzero([len(others) > 0 for others in twins])
+    if rows.size:
+        left_out = [np.concatenate([excluded[row], twins[row]]) for row in rows]
+        ranking.ranks_without_twins[rows] = target_ranks(scores[rows], torch.from_numpy(targets[rows]), left_out)
+    rows = np.flatnonzero(details.listed[batch])
+    if rows.size:
+        ranking.lists[rows] = top_k(scores[rows], details.list_length, [excluded[row] for row in rows])
+    return ranking
+
+
+def _empty(num_cases: int, details: Details | None) -> Ranking:
+    length = details.list_length if details else 0
+    return Ranking(np.empty(num_cases), np.empty(num_cases), np.full((num_cases, length), -1, dtype=np.int64))
+
+
+def collect(parts: Iterable[RankedPart], num_cases: int) -> Ranking:
     """Put the parts of all processes together, in the order of the cases.
-
-    Returns:
-        (num_cases,) float64 ranks.
 
     Raises:
         ValueError: If a case is missing or ranked more than once.
 
-    >>> collect([(np.array([2, 0]), np.array([7.0, 1.5])), (np.array([1]), np.array([np.inf]))], num_cases=3)
+    >>> def part(numbers, ranks):
+    ...     return RankedPart(np.array(numbers), Ranking(np.array(ranks), np.array(ranks), np.empty((len(ranks), 0))))
+    >>> collect([part([2, 0], [7.0, 1.5]), part([1], [np.inf])], num_cases=3).ranks
     array([1.5, inf, 7. ])
     """
     parts = list(parts)
-    numbers = np.concatenate([part[0] for part in parts]) if parts else np.empty(0, dtype=np.int64)
+    numbers = np.concatenate([np.empty(0, dtype=np.int64), *(part.numbers for part in parts)])
     _check_numbers(numbers, num_cases)
     times = np.bincount(numbers, minlength=num_cases)
     if (times != 1).any():
@@ -82,15 +151,19 @@ def collect(parts: Iterable[RankedPart], num_cases: int) -> np.ndarray:
             f"{(times == 0).sum()} of {num_cases} cases were not scored and {(times > 1).sum()} more than once "
             f"(first: case {np.flatnonzero(times != 1)[0]}): a system must yield every case exactly once"
         )
-    ranks = np.empty(num_cases)
-    for part_numbers, part_ranks in parts:
-        ranks[part_numbers] = part_ranks
-    return ranks
+    place = np.argsort(numbers)
+    columns = zip(*(part.ranking for part in parts), strict=True)
+    return Ranking(*(np.concatenate(column)[place] for column in columns))
+
+
+def rank_system(system: CatalogueScorer, cases: Cases, mask_seen: bool, details: Details | None = None) -> Ranking:
+    """Rank every target in one process; see `score_ranks` and `collect`."""
+    return collect([score_ranks(system, cases, mask_seen, details)], len(cases))
 
 
 def evaluate_system(system: CatalogueScorer, cases: Cases, mask_seen: bool) -> np.ndarray:
-    """Rank every target in one process, (number of cases,) float64; see `score_ranks` and `collect`."""
-    return collect([score_ranks(system, cases, mask_seen)], len(cases))
+    """Return the rank of every target, (number of cases,) float64, and nothing else."""
+    return rank_system(system, cases, mask_seen).ranks
 
 
 def user_metrics(ranks: np.ndarray, cases: Cases, cutoffs: Sequence[int] = CUTOFFS) -> pl.DataFrame:
@@ -120,20 +193,6 @@ def user_metrics(ranks: np.ndarray, cases: Cases, cutoffs: Sequence[int] = CUTOF
 def metric_columns(per_user: pl.DataFrame) -> list[str]:
     """List the columns of `user_metrics` that are metrics, in their order."""
     return [name for name in per_user.columns if name not in ("user_id", "num_targets")]
-
-
-def summarise(
-    ranks: np.ndarray, cases: Cases, cutoffs: Sequence[int] = CUTOFFS, draws: int = DRAWS, seed: int = SEED
-) -> tuple[pl.DataFrame, dict[str, dict[str, float]]]:
-    """Average over each user's cases, then over users, with 95 % bootstrap intervals over users.
-
-    Returns:
-        The table of `user_metrics`, and for each metric its `value`, `low` and `high`.
-    """
-    per_user = user_metrics(ranks, cases, cutoffs)
-    names = metric_columns(per_user)
-    intervals = mean_intervals(per_user.select(names).to_numpy(), draws, seed)
-    return per_user, {name: interval._asdict() for name, interval in zip(names, intervals, strict=True)}
 
 
 def _check_numbers(numbers: np.ndarray, num_cases: int) -> None:

@@ -139,9 +139,9 @@ class RecTrainer(Trainer):
         shard = (self.accelerator.process_index, self.accelerator.num_processes)
         progress = self.is_world_process_zero() and not self.args.disable_tqdm
         scorer = self.recommender.scorer(self.args.per_device_eval_batch_size, shard, progress)
-        numbers, ranks = score_ranks(scorer, self.cases, self.args.mask_seen)
+        part = score_ranks(scorer, self.cases, self.args.mask_seen)
         self.model.train()
-        ranks = collect(gather_object([(numbers, ranks)]), len(self.cases))
+        ranks = collect(gather_object([part]), len(self.cases)).ranks
         per_user = user_metrics(ranks, self.cases, [CUTOFF])
         names = (f"ndcg@{CUTOFF}", f"hit@{CUTOFF}", "mrr")
         metrics = {f"{metric_key_prefix}_{name}": float(per_user[name].to_numpy().mean()) for name in names}

@@ -29,7 +29,7 @@ SMALL = shlex.split(
     "--max_tokens 64 --max_vector_events 4 --lora_r 2 --lora_alpha 4 --per_device_train_batch_size 4 --bf16 false "
     "--disable_tqdm true --seed 3"
 )
-REPORT = {"results.json", "results.md", "results.png", "per_user.parquet"}
+REPORT = {"results.json", "results.md", "results.html", "results.png", "per_user.parquet", "per_case.parquet"}
 DAY = 86_400
 
 

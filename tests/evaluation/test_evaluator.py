@@ -8,7 +8,18 @@ import pytest
 import torch
 from small_data import cases_of
 
-from llmrec.evaluation.evaluator import collect, evaluate_system, score_ranks, summarise, user_metrics
+from llmrec.evaluation.evaluator import (
+    Details,
+    RankedPart,
+    Ranking,
+    collect,
+    evaluate_system,
+    metric_columns,
+    rank_system,
+    score_ranks,
+    user_metrics,
+)
+from llmrec.evaluation.intervals import user_means
 
 CASES = cases_of([[0, 1, 2], [3, 0], [1, 1, 4]], [(0, 1), (0, 2), (1, 1), (2, 1)], num_items=5)
 SCORES = torch.tensor(
@@ -47,7 +58,7 @@ def test_batches_and_their_order_change_nothing(batches, mask_seen):
 
 def test_parts_of_several_processes_make_the_whole():
     parts = [score_ranks(Scores(batches=batches), CASES, True) for batches in (([3], [0]), ([1, 2],), ())]
-    assert collect(parts, len(CASES)).tolist() == evaluate_system(Scores(), CASES, True).tolist()
+    assert collect(parts, len(CASES)).ranks.tolist() == evaluate_system(Scores(), CASES, True).tolist()
 
 
 @pytest.mark.parametrize(
@@ -67,7 +78,7 @@ def test_a_case_number_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match=r"0\.\.3"):
         evaluate_system(Scores(torch.zeros(5, 5), batches=([0, 1, 2, 3, 4],)), CASES, mask_seen=False)
     with pytest.raises(ValueError, match=r"0\.\.2"):
-        collect([(np.array([0, 1, 3]), np.ones(3))], num_cases=3)
+        collect([RankedPart(np.array([0, 1, 3]), Ranking(np.ones(3), np.ones(3), np.empty((3, 0))))], num_cases=3)
 
 
 def test_scores_must_cover_the_catalogue_in_float32():
@@ -81,20 +92,22 @@ def test_a_constant_scorer_gets_chance_and_a_nan_scorer_nothing():
     assert evaluate_system(Scores(torch.ones(4, 5)), CASES, mask_seen=False).tolist() == [3] * 4
     assert evaluate_system(Scores(torch.ones(4, 5)), CASES, mask_seen=True).tolist() == [2.5, 2, 2.5, inf]
     ranks = evaluate_system(Scores(torch.full((4, 5), float("nan"))), CASES, mask_seen=False)
-    _, summary = summarise(ranks, CASES, cutoffs=[5, 100])
-    assert all(interval == {"value": 0, "low": 0, "high": 0} for interval in summary.values())
+    per_user = user_metrics(ranks, CASES, cutoffs=[5, 100])
+    assert not per_user.select(metric_columns(per_user)).to_numpy().any()
 
 
 def test_a_users_value_is_the_mean_of_its_cases_and_a_systems_the_mean_of_users():
     ranks = np.array([1.0, 3.0, 2.0, inf])  # users 0, 0, 1, 2
-    per_user, summary = summarise(ranks, CASES, cutoffs=[2, 5])
+    per_user = user_metrics(ranks, CASES, cutoffs=[2, 5])
+    means = dict(
+        zip(metric_columns(per_user), user_means(per_user.select(metric_columns(per_user)).to_numpy()), strict=True)
+    )
     assert per_user["user_id"].to_list() == ["user 0", "user 1", "user 2"]
     assert per_user["num_targets"].to_list() == [2, 1, 1]
     np.testing.assert_allclose(per_user["ndcg@5"], [(1 + 1 / 2) / 2, 1 / log2(3), 0])
     np.testing.assert_allclose(per_user["recall@2"], [1 / 2, 1, 0])
-    np.testing.assert_allclose(summary["ndcg@5"]["value"], 1 / 3 * ((1 + 1 / 2) / 2 + 1 / log2(3)))
-    np.testing.assert_allclose(summary["mrr"]["value"], 1 / 3 * ((1 + 1 / 3) / 2 + 1 / 2))
-    assert all(row["low"] <= row["value"] <= row["high"] for row in summary.values())
+    np.testing.assert_allclose(means["ndcg@5"], 1 / 3 * ((1 + 1 / 2) / 2 + 1 / log2(3)))
+    np.testing.assert_allclose(means["mrr"], 1 / 3 * ((1 + 1 / 3) / 2 + 1 / 2))
 
 
 def test_users_without_a_case_have_no_row():
@@ -107,3 +120,33 @@ def test_users_without_a_case_have_no_row():
 def test_one_rank_per_case_is_wanted():
     with pytest.raises(ValueError, match="for 4 cases"):
         user_metrics(np.ones(3), CASES)
+
+
+def test_lists_and_ranks_without_twins_by_hand():
+    details = Details(groups=np.array([0, 1, 1, 2, 1]), listed=np.array([True, False, True, False]), list_length=3)
+    assert details.twins(1).tolist() == [2, 4] and details.twins(0).tolist() == []
+    ranking = rank_system(Scores(), CASES, mask_seen=True, details=details)
+    assert ranking.ranks.tolist() == [4, 1, 1.5, inf]
+    # Case 0: above target 1 stand 4 and 2, its twins, and 3. Case 2: target 0 has no twin.
+    assert ranking.ranks_without_twins.tolist() == [2, 1, 1.5, inf]
+    assert ranking.lists.tolist() == [[4, 3, 2], [-1, -1, -1], [0, 1, 2], [-1, -1, -1]]
+
+
+@pytest.mark.parametrize("mask_seen", [False, True])
+def test_ranks_without_twins_are_those_of_a_catalogue_without_them(mask_seen):
+    generator = np.random.default_rng(5)
+    rows = [generator.integers(12, size=6).tolist() for _ in range(20)]
+    cases = cases_of(rows, [(row, 5) for row in range(20)], num_items=12)
+    scores = torch.from_numpy(generator.integers(5, size=(20, 12))).float()
+    groups = generator.integers(4, size=12)
+    details = Details(groups, np.ones(20, dtype=bool))
+    order = generator.permutation(20).tolist()
+    ranking = rank_system(Scores(scores, (order[:7], order[7:])), cases, mask_seen, details)
+    assert ranking.ranks.tolist() == evaluate_system(Scores(scores, (list(range(20)),)), cases, mask_seen).tolist()
+    for case, target in enumerate(cases.targets):
+        left = [item for item in range(12) if item == target or groups[item] != groups[target]]
+        left = [item for item in left if not (mask_seen and item in cases.history(case)) or item == target]
+        others = [scores[case, item].item() for item in left if item != target]
+        own = scores[case, target].item()
+        rank = 1 + sum(other > own for other in others) + sum(other == own for other in others) / 2
+        assert ranking.ranks_without_twins[case] == (inf if mask_seen and cases.repeated[case] else rank)

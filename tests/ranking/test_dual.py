@@ -68,7 +68,7 @@ def test_any_number_of_processes_computes_the_very_same_numbers(recommenders, sh
     whole = scores_of(recommenders["bert"], cases, batch_size=4)
     assert torch.equal(scores_of(recommenders["bert"], cases, batch_size=4, shards=shards), whole)
     parts = [score_ranks(recommenders["bert"].scorer(4, (index, shards)), cases, True) for index in range(shards)]
-    ranks = collect(parts, len(cases))
+    ranks = collect(parts, len(cases)).ranks
     assert ranks.tolist() == evaluate_system(recommenders["bert"].scorer(4), cases, True).tolist()
 
 

@@ -1,0 +1,49 @@
+"""The adapter that a report measures: which one it is and how its training went."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from llmrec.commands.train import RESULT
+from llmrec.data.directory import sha256_of
+from llmrec.evaluation.results import SUBJECT
+from llmrec.hub.folder import ADAPTER_WEIGHTS
+from llmrec.recommender import Recommender
+
+
+def describe_subject(recommender: Recommender, model: str, revision: str | None) -> dict[str, Any]:
+    """Name an adapter and its base model; a folder is known by its last name and the hash of its weights.
+
+    Args:
+        recommender: The adapter, loaded.
+        model: The folder or Hub name it was loaded from.
+        revision: Branch, tag or commit on the Hub.
+    """
+    weights = Path(model) / ADAPTER_WEIGHTS
+    return {
+        "name": SUBJECT,
+        "model": Path(model).resolve().name if weights.is_file() else model,
+        "revision": revision,
+        "base_model": recommender.config.base_model,
+        "adapter_sha256": sha256_of(weights) if weights.is_file() else None,
+    }
+
+
+def training_curve(model: str) -> list[dict[str, float | None]]:
+    """Read the validation values of a training run, with the last loss before each: `epoch`, `loss`, `value`.
+
+    Args:
+        model: Output folder of `llmrec train`; anything else has no curve.
+    """
+    path = Path(model) / RESULT
+    if not path.is_file():
+        return []
+    curve: list[dict[str, float | None]] = []
+    loss = None
+    for row in json.loads(path.read_text(encoding="utf-8")).get("log", []):
+        loss = row.get("loss", loss)
+        if "eval_ndcg@10" in row:
+            curve.append({"epoch": row["epoch"], "loss": loss, "value": row["eval_ndcg@10"]})
+    return curve

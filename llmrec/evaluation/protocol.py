@@ -1,0 +1,102 @@
+"""The protocol of an evaluation in words: what every number depends on besides the system."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llmrec.data.findings import percent
+from llmrec.evaluation.document import Note
+
+
+def summary(protocol: Mapping[str, Any]) -> str:
+    """Say in one sentence who was evaluated on what, for the place under a heading or a figure.
+
+    >>> split = {"split": "test", "split_kind": "leave_one_out"}
+    >>> summary({**split, "num_users": 943, "num_items": 1682, "mask_seen": True})
+    '943 users, test split (leave-one-out), ranked among all 1,682 items, seen items masked'
+    """
+    return (
+        f"{protocol['num_users']:,} users, {_split(protocol)}, ranked among all {protocol['num_items']:,} items, "
+        f"seen items {'masked' if protocol['mask_seen'] else 'kept'}"
+    )
+
+
+def protocol_notes(results: Mapping[str, Any]) -> list[Note]:
+    """Say everything that is known of the protocol; what an older report does not hold is left out."""
+    protocol = results["protocol"]
+    notes = [_data(protocol), _subject(results.get("subject")), _targets(protocol), _seen(protocol), _cold(protocol)]
+    notes += [
+        Note("Rank", f"{protocol['tie_rule']}."),
+        Note(
+            "Time",
+            f"{percent(protocol['tied_event_share'])} of the events share their time with a neighbour; "
+            "their order is a convention.",
+        ),
+        _values(protocol),
+    ]
+    if len(results["systems"]) > 1:
+        notes.append(Note("Bold", "the paired interval of the difference to every other system lies above zero."))
+    return [note for note in notes if note is not None]
+
+
+def _split(protocol: Mapping[str, Any]) -> str:
+    return f"{protocol['split']} split ({protocol['split_kind'].replace('_', '-')})"
+
+
+def _data(protocol: Mapping[str, Any]) -> Note | None:
+    if "source" not in protocol:
+        return None
+    return Note("Data", f"{protocol['source']}, manifest {protocol['manifest_sha256'][:12]}.")
+
+
+def _subject(subject: Mapping[str, Any] | None) -> Note | None:
+    if not subject:
+        return None
+    text = f"{subject['name']}: adapter {subject.get('model')}"
+    if subject.get("revision"):
+        text += f" at {subject['revision']}"
+    if subject.get("adapter_sha256"):
+        text += f" (weights {subject['adapter_sha256'][:12]})"
+    if subject.get("base_model"):
+        text += f" on {subject['base_model']}"
+    return Note("Subject", f"{text}.")
+
+
+def _targets(protocol: Mapping[str, Any]) -> Note:
+    whole = protocol.get("num_users_drawn_from")
+    drawn = f" (a sample of {whole:,})" if whole else ""
+    first = " Items that the user had had before are no targets." if protocol.get("targets") == "first" else ""
+    return Note(
+        "Targets",
+        f"{protocol['num_cases']:,} of {protocol['num_users']:,} users{drawn}, {_split(protocol)}, each ranked among "
+        f"all {protocol['num_items']:,} items. Kept out for want of an earlier event: "
+        f"{protocol['num_cases_without_history']:,}.{first}",
+    )
+
+
+def _seen(protocol: Mapping[str, Any]) -> Note:
+    repeated = f"{percent(protocol['repeated_target_share'])} of the targets are among them"
+    if protocol["mask_seen"]:
+        return Note("Seen items", f"masked; {repeated} and count as misses.")
+    return Note("Seen items", f"not masked; {repeated}.")
+
+
+def _cold(protocol: Mapping[str, Any]) -> Note | None:
+    if "cold_target_share" not in protocol:
+        return None
+    return Note(
+        "Cold items",
+        f"{protocol['num_cold_items']:,} items have no training event; {percent(protocol['cold_target_share'])} of "
+        "the targets are among them. Baselines that know ids alone rank them last.",
+    )
+
+
+def _values(protocol: Mapping[str, Any]) -> Note:
+    seed = protocol.get("seed", protocol.get("bootstrap_seed"))
+    return Note(
+        "Values",
+        "mean over each user's targets, then over users, with the "
+        f"{protocol['confidence']:.0%} bootstrap interval over users ({protocol['bootstrap_draws']:,} draws, "
+        f"seed {seed}). Recall is also the hit rate: each case has one target.",
+    )

@@ -1,0 +1,233 @@
+"""What `results.json` holds: every system's means, how they differ, for whom, and under which protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
+from llmrec.evaluation.cases import Cases
+from llmrec.evaluation.comparisons import Comparison
+from llmrec.evaluation.evaluator import Ranking, metric_columns, user_metrics
+from llmrec.evaluation.intervals import CONFIDENCE, DRAWS, SEED
+from llmrec.evaluation.metrics import CUTOFFS
+from llmrec.evaluation.reading import main_cutoff
+from llmrec.evaluation.strata import Stratum
+from llmrec.ranking.ranks import TIE_RULE
+
+FORMAT_VERSION = 2
+SUBJECT = "llmrec"
+"""Name of the system under test; the others are its baselines."""
+
+
+def describe_protocol(
+    data: DataDirectory,
+    cases: Cases,
+    mask_seen: bool,
+    training_counts: np.ndarray,
+    cutoffs: Sequence[int] = CUTOFFS,
+    draws: int = DRAWS,
+    seed: int = SEED,
+    targets: str = "all",
+) -> dict[str, Any]:
+    """Say what every number depends on besides the system: data, split, mask, tie rule, intervals.
+
+    Args:
+        data: Where the cases come from.
+        cases: What is ranked.
+        mask_seen: Whether items of the history leave the ranking.
+        training_counts: (N,) training events of each item.
+        cutoffs: Values of K.
+        draws: Draws of the bootstrap and of the permutation tests.
+        seed: Seed of draws, samples and shuffles.
+        targets: `all`, or `first` where targets seen before were left out.
+    """
+    return {
+        "source": data.manifest["source"],
+        "split_kind": data.manifest["split"]["kind"],
+        "split": cases.split,
+        "num_items": cases.num_items,
+        "num_cold_items": int((training_counts == 0).sum()),
+        "num_users": len(np.unique(cases.user)),
+        "num_users_drawn_from": cases.num_users_drawn_from,
+        "num_cases": len(cases),
+        "num_cases_without_history": cases.num_without_history,
+        "targets": targets,
+        "mask_seen": mask_seen,
+        "repeated_target_share": float(cases.repeated.mean()),
+        "cold_target_share": float((training_counts[cases.targets] == 0).mean()),
+        "tied_event_share": cases.tied_event_share,
+        "tie_rule": TIE_RULE,
+        "cutoffs": list(cutoffs),
+        "confidence": CONFIDENCE,
+        "bootstrap_draws": draws,
+        "permutation_draws": draws,
+        "seed": seed,
+        "manifest_sha256": sha256_of(data.path / MANIFEST),
+    }
+
+
+def build_results(protocol: Mapping[str, Any], per_user: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
+    """Summarise every system, compare every pair, and test each against the best baseline.
+
+    The best baseline is the one with the highest NDCG at the main cutoff on these very cases: the hardest to beat.
+
+    Args:
+        protocol: From `describe_protocol`; names the draws and their seed.
+        per_user: For each system its table of `user_metrics`, all of the same users.
+
+    Returns:
+        `protocol`; `systems[name][metric]` with `value`, `low`, `high`; `comparisons[name][other][metric]`, the paired
+        difference name - other; `best_baseline`; and `tests[metric][name]` of the difference to it, with p-values.
+
+    Raises:
+        ValueError: If there is no system, or the tables differ in users, cases or metrics.
+    """
+    metrics = metric_columns(next(iter(per_user.values()))) if per_user else []
+    comparison = Comparison.of(per_user, metrics, protocol["bootstrap_draws"], protocol["seed"])
+    k = main_cutoff(protocol["cutoffs"])
+    best = best_baseline(comparison, f"ndcg@{k}")
+    tested = (f"ndcg@{k}", f"recall@{k}", "mrr")
+    return {
+        "format_version": FORMAT_VERSION,
+        "protocol": dict(protocol),
+        "systems": {name: comparison.intervals(name) for name in per_user},
+        "comparisons": {
+            name: {other: comparison.difference(name, other) for other in per_user if other != name}
+            for name in per_user
+        },
+        "best_baseline": best,
+        "tests": comparison.tests_against(best, tested, protocol["permutation_draws"])
+        if best is not None and len(per_user) > 1
+        else {},
+    }
+
+
+def best_baseline(comparison: Comparison, metric: str) -> str | None:
+    """Name the system with the highest mean besides the one under test, the first by name among equals."""
+    column = comparison.metrics.index(metric)
+    rivals = sorted(name for name in comparison.means if name != SUBJECT)
+    return max(rivals, key=lambda name: comparison.means[name][column], default=None)
+
+
+def stratified_results(
+    results: Mapping[str, Any], cases: Cases, rankings: Mapping[str, Ranking], strata: Sequence[Stratum]
+) -> list[dict[str, Any]]:
+    """Summarise every system on each group of cases, and its paired difference to the best baseline there.
+
+    Args:
+        results: From `build_results`.
+        cases: What was ranked.
+        rankings: For each system what was recorded of the cases.
+        strata: Ways to part the cases.
+
+    Returns:
+        For each stratum `name`, `title` and `groups`, each with `label`, `num_cases`, `num_users`, `systems` and
+        `differences`; a group without cases has no numbers.
+    """
+    protocol, best = results["protocol"], results["best_baseline"]
+    k = main_cutoff(protocol["cutoffs"])
+    metrics = [f"ndcg@{k}", f"recall@{k}"]
+
+    def group_of(stratum: Stratum, number: int) -> dict[str, Any]:
+        chosen = np.flatnonzero(stratum.group == number)
+        described: dict[str, Any] = {
+            "label": stratum.labels[number],
+            "num_cases": len(chosen),
+            "num_users": len(np.unique(cases.user[chosen])),
+            "systems": {},
+            "differences": {},
+        }
+        if len(chosen):
+            part = cases.take(chosen)
+            tables = {name: user_metrics(ranking.ranks[chosen], part, [k]) for name, ranking in rankings.items()}
+            comparison = Comparison.of(tables, metrics, protocol["bootstrap_draws"], protocol["seed"])
+            described["systems"] = {name: comparison.intervals(name) for name in tables}
+            rivals = [] if best is None else [name for name in tables if name != best]
+            described["differences"] = {name: comparison.difference(name, best) for name in rivals}
+        return described
+
+    return [
+        {
+            "name": stratum.name,
+            "title": stratum.title,
+            "groups": [group_of(stratum, number) for number in range(len(stratum.labels))],
+        }
+        for stratum in strata
+    ]
+
+
+def near_duplicate_results(
+    results: Mapping[str, Any], cases: Cases, rankings: Mapping[str, Ranking], groups: np.ndarray
+) -> dict[str, Any]:
+    """Compare every system with itself where the target's twins, items of the same text, have left the catalogue.
+
+    Args:
+        results: From `build_results`.
+        cases: What was ranked.
+        rankings: For each system what was recorded of the cases.
+        groups: (N,) number of each item's text.
+
+    Returns:
+        `num_groups` of several items, `num_items` in them, `target_share` with a twin, `systems` without twins, and
+        `differences`: without twins - as they are.
+    """
+    protocol = results["protocol"]
+    sizes = np.bincount(groups)[groups]
+    changed = _changes(
+        protocol,
+        {name: user_metrics(ranking.ranks, cases) for name, ranking in rankings.items()},
+        {name: user_metrics(ranking.ranks_without_twins, cases) for name, ranking in rankings.items()},
+    )
+    return {
+        "num_groups": len(np.unique(groups[sizes > 1])),
+        "num_items": int((sizes > 1).sum()),
+        "target_share": float((sizes[cases.targets] > 1).mean()),
+        "systems": {name: changed[name][0] for name in rankings},
+        "differences": {name: changed[name][1] for name in rankings},
+    }
+
+
+def shuffle_results(
+    protocol: Mapping[str, Any], cases: Cases, ranks: Mapping[str, Mapping[str, np.ndarray]]
+) -> dict[str, Any]:
+    """Compare every system with itself on histories whose order or times were shuffled.
+
+    Args:
+        protocol: From `describe_protocol`.
+        cases: From `shuffles.first_targets`.
+        ranks: For each system its ranks `as_is`, and under `order` and `time` those after shuffling.
+
+    Returns:
+        `num_cases` and `systems`: for each its means `as_is`, under each shuffle, and each `…_difference`,
+        shuffled - as is.
+    """
+    systems: dict[str, Any] = {name: {} for name in ranks}
+    plain = {name: user_metrics(kinds["as_is"], cases) for name, kinds in ranks.items()}
+    for kind in ("order", "time"):
+        shuffled = {name: user_metrics(kinds[kind], cases) for name, kinds in ranks.items() if kind in kinds}
+        for name, (after, difference) in _changes(protocol, {name: plain[name] for name in shuffled}, shuffled).items():
+            systems[name] |= {kind: after, f"{kind}_difference": difference}
+    k = main_cutoff(protocol["cutoffs"])
+    if plain:
+        comparison = Comparison.of(plain, [f"ndcg@{k}", f"recall@{k}"], protocol["bootstrap_draws"], protocol["seed"])
+        for name in plain:
+            systems[name]["as_is"] = comparison.intervals(name)
+    return {"num_cases": len(cases), "systems": systems}
+
+
+def _changes(
+    protocol: Mapping[str, Any], before: Mapping[str, pl.DataFrame], after: Mapping[str, pl.DataFrame]
+) -> dict[str, tuple[Any, Any]]:
+    """Return for each system its means after a change, and the paired difference after - before."""
+    k = main_cutoff(protocol["cutoffs"])
+    metrics = [f"ndcg@{k}", f"recall@{k}"]
+    changes = {}
+    for name, table in after.items():
+        pair = {"before": before[name], "after": table}
+        comparison = Comparison.of(pair, metrics, protocol["bootstrap_draws"], protocol["seed"])
+        changes[name] = (comparison.intervals("after"), comparison.difference("after", "before"))
+    return changes
