@@ -164,3 +164,31 @@ def test_a_folder_of_other_data_is_refused(data, checkpoints, tmp_path, capsys):
         argv = options(place, tmp_path / "run", checkpoints["bert"], "--systems", "popularity")
         assert run("baselines", argv) == code
     assert "fitted to other data" in capsys.readouterr().err
+
+
+def test_evaluate_reports_them_without_a_model_and_the_same_numbers_twice(data, checkpoints, tmp_path, capsys):
+    assert run("baselines", options(data, tmp_path / "fitted", checkpoints["bert"])) == 0
+    asked = ["--data_dir", str(data), "--baselines", str(tmp_path / "fitted"), "--output_dir"]
+    assert run("evaluate", [*asked, str(tmp_path / "first")]) == 0
+    assert run("evaluate", [*asked, str(tmp_path / "second")]) == 0
+    for name in ("results.json", "results.md", "results.html", "per_user.parquet", "per_case.parquet"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name
+    results = json.loads((tmp_path / "first" / "results.json").read_text())
+    assert set(results["systems"]) == set(results["searches"]) == set(results["lists"]) == set(SYSTEMS)
+    assert set(results["shuffles"]["systems"]) == set(SYSTEMS) - {"popularity", "recent_popularity"}
+    assert results["best_baseline"] in SYSTEMS and results["subject"] is None
+    assert len(results["tests"]["ndcg@10"]) == len(SYSTEMS) - 1
+    for stratum in results["strata"]:
+        assert sum(group["num_cases"] for group in stratum["groups"]) == results["protocol"]["num_cases"]
+
+
+def test_evaluate_refuses_baselines_of_other_data_and_nothing_at_all(data, checkpoints, tmp_path, capsys):
+    few = options(data, tmp_path / "fitted", checkpoints["bert"], "--systems", "popularity")
+    assert run("baselines", few) == 0
+    other = data_directory(tmp_path / "other", num_users=9)
+    refused = ["--data_dir", str(other), "--output_dir", str(tmp_path / "results")]
+    assert run("evaluate", [*refused, "--baselines", str(tmp_path / "fitted")]) == 2
+    assert "fitted to other data" in capsys.readouterr().err
+    assert run("evaluate", refused) == 2
+    assert "neither --model nor --baselines" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
