@@ -18,14 +18,12 @@ INITIAL_STD = 0.02
 
 
 class SequenceEncoder(nn.Module):
-    """What SASRec and LSTM share: item embeddings for input and output, with a bias per item or without.
+    """What SASRec and LSTM share: item embeddings for input and output, and a bias per item.
 
     `forward(items (B, T)) -> states (B, T, D)`; the logits of all items are `states @ output_weight.T + output_bias`.
     """
 
-    def __init__(
-        self, num_items: int, max_length: int, hidden_size: int, num_layers: int, num_heads: int, item_bias: bool
-    ):
+    def __init__(self, num_items: int, max_length: int, hidden_size: int, num_layers: int, num_heads: int):
         super().__init__()
         for name, value in (("num_items", num_items), ("max_length", max_length), ("num_layers", num_layers)):
             if value < 1:
@@ -38,12 +36,11 @@ class SequenceEncoder(nn.Module):
             "hidden_size": hidden_size,
             "num_layers": num_layers,
             "num_heads": num_heads,
-            "item_bias": item_bias,
         }
         """What the parameters' shapes follow from, as JSON."""
         self.item_embeddings = nn.Embedding(num_items, hidden_size)
-        self.output_bias = nn.Parameter(torch.zeros(num_items)) if item_bias else None
-        """Output biases of the items, (N,), or None."""
+        self.output_bias = nn.Parameter(torch.zeros(num_items))
+        """Output biases of the items, (N,)."""
         nn.init.normal_(self.item_embeddings.weight, std=INITIAL_STD)
 
     @property
@@ -88,7 +85,7 @@ class SASRec(SequenceEncoder):
 
     Positions count back from the last item of a row, as in the paper, where rows are padded on the left: the state
     that answers a request always stands at the same, best-trained position. Differs from the paper in normalising the
-    keys and values too (pre-LN) and in one normalisation after the last block.
+    keys and values too (pre-LN) and in the item biases, without which sampled losses spend long on popularity.
 
     References:
         Kang and McAuley, "Self-attentive sequential recommendation", ICDM 2018, arXiv:1808.09781.
@@ -106,9 +103,8 @@ class SASRec(SequenceEncoder):
         num_layers: int,
         dropout: float,
         num_heads: int = 1,
-        item_bias: bool = False,
     ):
-        super().__init__(num_items, max_length, hidden_size, num_layers, num_heads, item_bias)
+        super().__init__(num_items, max_length, hidden_size, num_layers, num_heads)
         self.position_embeddings = nn.Embedding(max_length, hidden_size)
         nn.init.normal_(self.position_embeddings.weight, std=INITIAL_STD)
         self.dropout = nn.Dropout(dropout)
@@ -156,9 +152,8 @@ class LSTM(SequenceEncoder):
         num_layers: int,
         dropout: float,
         num_heads: int = 1,
-        item_bias: bool = True,
     ):
-        super().__init__(num_items, max_length, hidden_size, num_layers, num_heads, item_bias)
+        super().__init__(num_items, max_length, hidden_size, num_layers, num_heads)
         self.dropout = nn.Dropout(dropout)
         between = dropout if num_layers > 1 else 0.0
         self.lstm = nn.LSTM(hidden_size, hidden_size, num_layers, batch_first=True, dropout=between)

@@ -34,8 +34,6 @@ class SequenceSettings:
     num_layers: int = 2
     num_heads: int = 1
     """Of `sasrec`."""
-    item_bias: bool = True
-    """Whether an item's score has a bias of its own besides the product of state and item."""
     max_length: int = 50
     """Events of a window, in training and in scoring."""
     dropout: float = 0.2
@@ -142,11 +140,8 @@ def make_encoder(settings: SequenceSettings, counts: np.ndarray) -> SequenceEnco
         hidden_size=settings.hidden_size,
         num_layers=settings.num_layers,
         num_heads=settings.num_heads,
-        item_bias=settings.item_bias,
         dropout=settings.dropout,
     )
-    if encoder.output_bias is None:
-        return encoder
     # An item of share p is the next one at rate p, of weight β, and drawn at rate α: σ(bias) = βp / (βp + α).
     odds = float(len(counts))  # β / α; softmax does not mind the constant
     if settings.loss == "gbce":
@@ -255,8 +250,9 @@ SEQUENCE_GRIDS: dict[str, list[dict[str, Any]]] = {
         {"mask_seen": True, "dropout": 0.5, "learning_rate": 1e-3, "batch_size": 64},
         {"dropout": 0.5, "learning_rate": 1e-3, "batch_size": 64, "hidden_size": 128},
     ],
+    # Sampled losses first learn what is popular, and stay there for some epochs before anything else.
     "gsasrec": [
-        {"loss": "gbce", "dropout": 0.2, "learning_rate": 3e-3, "batch_size": 16},
-        {"loss": "gbce", "dropout": 0.5, "learning_rate": 1e-3, "batch_size": 64},
+        {"loss": "gbce", "dropout": dropout, "learning_rate": 3e-3, "batch_size": 32, "patience": 20}
+        for dropout in (0.2, 0.5)
     ],
 }

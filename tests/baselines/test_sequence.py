@@ -116,9 +116,7 @@ def test_the_scores_of_a_case_are_its_last_state_times_the_outputs(kind):
     encoder = baseline.encoder
     state = encoder(torch.tensor([[5, 1, 0]]))[0, -1]  # items 7, 2, 0 by their numbers among the known
     expected = [
-        float(state @ encoder.output_weight[number])
-        + (0.0 if encoder.output_bias is None else encoder.output_bias[number].item())
-        for number in range(6)
+        float(state @ encoder.output_weight[number]) + encoder.output_bias[number].item() for number in range(6)
     ]
     assert all_scores(baseline, [[7, 2, 0]])[0, KNOWN].tolist() == pytest.approx(expected, abs=1e-5)
 
