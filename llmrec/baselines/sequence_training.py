@@ -18,6 +18,27 @@ from llmrec.baselines.training_events import TrainingEvents
 LOSSES = ("softmax", "gbce", "bce")
 
 
+SEQUENCE_GRIDS: dict[str, list[dict[str, Any]]] = {
+    "lstm": [
+        {"encoder": "lstm", "num_layers": 1, "mask_seen": True},
+        {"encoder": "lstm", "num_layers": 1, "mask_seen": True, "hidden_size": 128, "dropout": 0.5},
+        {"encoder": "lstm", "num_layers": 1, "loss": "bce", "dropout": 0.5, "num_epochs": 100, "patience": 15},
+    ],
+    "sasrec": [
+        {"mask_seen": True},
+        {"mask_seen": True, "hidden_size": 128, "dropout": 0.5, "learning_rate": 1e-3},
+        {"mask_seen": True, "max_length": 200, "learning_rate": 1e-3},
+    ],
+    "gsasrec": [
+        {"loss": "gbce"},
+        {"loss": "gbce", "hidden_size": 128, "num_heads": 2, "dropout": 0.5},
+        {"loss": "gbce", "max_length": 200},
+    ],
+}
+"""Settings that a search over a baseline tries, by the baseline's name: light ones for long histories, wide ones with
+heavy dropout for sparse data."""
+
+
 @dataclass(frozen=True)
 class SequenceSettings:
     """What is trained and how.
@@ -42,12 +63,12 @@ class SequenceSettings:
     num_negatives: int = 256
     """Items drawn per position for `gbce`; `bce` draws one."""
     gbce_t: float = 0.75
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.0
     max_grad_norm: float = 5.0
     batch_size: int = 400
     """Targets per step, about: windows are never cut for it. In targets, so that it suits short and long histories."""
-    num_epochs: int = 100
+    num_epochs: int = 30
     """At most."""
     eval_every: int = 1
     """Epochs between two looks at the quality."""
@@ -68,6 +89,11 @@ class SequenceSettings:
             raise ValueError(f"gbce_t is {self.gbce_t!r}: it lies between 0, plain BCE, and 1; try 0.75")
         if self.mask_seen and self.loss != "softmax":
             raise ValueError(f"mask_seen with the loss {self.loss!r}: it goes with softmax; leave it out")
+
+    @property
+    def negatives_per_target(self) -> int:
+        """Items drawn per target by the losses that sample."""
+        return self.num_negatives if self.loss == "gbce" else 1
 
 
 def train_sequence(
@@ -131,8 +157,7 @@ def train_sequence(
 def make_encoder(settings: SequenceSettings, counts: np.ndarray) -> SequenceEncoder:
     """Build the encoder of the settings for known items with these training counts, (M,).
 
-    Item biases start where the loss is least without any knowledge of histories, at the logarithm of the training
-    share times a constant of the loss: what many steps would go to finding, above all with sampled items.
+    Item biases begin at `starting_biases`.
     """
     encoder: SequenceEncoder = ENCODERS[settings.encoder](
         num_items=len(counts),
@@ -142,14 +167,28 @@ def make_encoder(settings: SequenceSettings, counts: np.ndarray) -> SequenceEnco
         num_heads=settings.num_heads,
         dropout=settings.dropout,
     )
-    # An item of share p is the next one at rate p, of weight β, and drawn at rate α: σ(bias) = βp / (βp + α).
-    odds = float(len(counts))  # β / α; softmax does not mind the constant
-    if settings.loss == "gbce":
-        beta = gbce_beta(len(counts), settings.num_negatives, settings.gbce_t)
-        odds = beta * len(counts) / settings.num_negatives
     with torch.no_grad():
-        encoder.output_bias.copy_(torch.from_numpy(np.log(odds * counts / counts.sum())))
+        encoder.output_bias.copy_(torch.from_numpy(starting_biases(counts, settings)))
     return encoder
+
+
+def starting_biases(counts: np.ndarray, settings: SequenceSettings) -> np.ndarray:
+    """Return the item biases (M,) that make the expected loss least where nothing is known of the history.
+
+    Many steps would go to finding them, above all against sampled items. With p an item's share of the training events,
+    softmax wants log p. Against K sampled items an item is the next one at the rate p, with weight β, and drawn at the
+    rate α(1 - p), α = K / (M - 1): the best bias is log(βp / (α(1 - p))).
+
+    >>> starting_biases(np.array([1, 1]), SequenceSettings(loss="bce")).tolist()
+    [0.0, 0.0]
+    """
+    share = counts / counts.sum()
+    if settings.loss == "softmax":
+        return np.log(share)
+    num_negatives = settings.negatives_per_target
+    beta = gbce_beta(len(counts), num_negatives, settings.gbce_t) if settings.loss == "gbce" else 1.0
+    alpha = num_negatives / (len(counts) - 1)
+    return np.log(beta * share / (alpha * (1 - share)))
 
 
 def training_windows(rows: list[np.ndarray], max_length: int, random: np.random.Generator) -> list[np.ndarray]:
@@ -219,8 +258,7 @@ def batch_loss(
     if settings.loss == "softmax":
         seen = _seen_before(inputs)[trained] if settings.mask_seen else None
         return softmax_loss(states, weight, bias, labels, seen)
-    num_negatives = settings.num_negatives if settings.loss == "gbce" else 1
-    negatives = draw_negatives(labels, len(weight), num_negatives, drawing)
+    negatives = draw_negatives(labels, len(weight), settings.negatives_per_target, drawing)
     logits = item_logits(states, weight, bias, torch.cat([labels[:, None], negatives], dim=1))
     if settings.loss == "gbce":
         return gbce_loss(logits[:, 0], logits[:, 1:], len(weight), settings.gbce_t)
@@ -239,20 +277,3 @@ def _copy(encoder: nn.Module) -> dict[str, Tensor]:
 
 
 LSTM_SETTINGS: dict[str, Any] = {"encoder": "lstm", "num_layers": 1}
-SEQUENCE_GRIDS: dict[str, list[dict[str, Any]]] = {
-    "lstm": [
-        {**LSTM_SETTINGS, "mask_seen": True, "dropout": 0.2, "learning_rate": 2e-3, "batch_size": 16},
-        {**LSTM_SETTINGS, "dropout": 0.5, "learning_rate": 2e-3, "batch_size": 64},
-        {**LSTM_SETTINGS, "loss": "bce", "dropout": 0.5, "learning_rate": 3e-3, "batch_size": 64},
-    ],
-    "sasrec": [
-        {"mask_seen": True, "dropout": 0.2, "learning_rate": 3e-3, "batch_size": 16},
-        {"mask_seen": True, "dropout": 0.5, "learning_rate": 1e-3, "batch_size": 64},
-        {"dropout": 0.5, "learning_rate": 1e-3, "batch_size": 64, "hidden_size": 128},
-    ],
-    # Sampled losses first learn what is popular, and stay there for some epochs before anything else.
-    "gsasrec": [
-        {"loss": "gbce", "dropout": dropout, "learning_rate": 3e-3, "batch_size": 32, "patience": 20}
-        for dropout in (0.2, 0.5)
-    ],
-}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -8,11 +10,13 @@ from hypothesis import strategies as st
 from small_data import cases_of, catalog_of, histories_of
 
 from llmrec.baselines.sequence_encoders import PADDING
+from llmrec.baselines.sequence_losses import bce_loss, gbce_loss
 from llmrec.baselines.sequence_training import (
     SEQUENCE_GRIDS,
     SequenceSettings,
     batch_loss,
     make_encoder,
+    starting_biases,
     train_sequence,
     training_windows,
 )
@@ -145,6 +149,28 @@ def test_seen_items_leave_the_softmax_of_later_positions_only():
     loss = batch_loss(encoder, torch.tensor([[0, 1, 0]]), settings, torch.Generator()).item()
     # All logits are zero. First: 0 is out, 1/3. Then 0 and 1 are seen, but 0 is the label: 1/3.
     assert loss == pytest.approx(np.log(3), abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "gbce", "bce"])
+def test_biases_start_where_the_expected_loss_is_least(loss):
+    """Over all labels and all draws, each with its probability, no bias has a gradient."""
+    counts = np.array([5, 3, 2, 1])
+    settings = SequenceSettings(loss=loss, num_negatives=2)
+    bias = torch.tensor(starting_biases(counts, settings), requires_grad=True)
+    expected = torch.zeros((), dtype=torch.float64)
+    for label, share in enumerate(counts / counts.sum()):
+        others = [item for item in range(4) if item != label]
+        for draw in itertools.product(others, repeat=2):
+            positive, negative = bias[None, label], bias[None, list(draw)]
+            if loss == "softmax":
+                value = -bias.log_softmax(0)[label]
+            elif loss == "gbce":
+                value = gbce_loss(positive, negative, num_items=4, t=settings.gbce_t)
+            else:
+                value = bce_loss(positive, negative[:, :1])
+            expected = expected + share / 9 * value
+    expected.backward()
+    assert bias.grad.abs().max() < 1e-12
 
 
 def test_users_with_one_event_and_cold_items_are_no_obstacle():
