@@ -14,9 +14,7 @@ from llmrec.baselines.training_events import TrainingEvents
 from llmrec.data.times import clock_of
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
-    from llmrec.data.catalog import Catalog
+    pass
 
 DAY = 86_400
 WINDOWS: tuple[int | None, ...] = (DAY, 7 * DAY, 30 * DAY, 90 * DAY, 365 * DAY, None)
@@ -41,11 +39,6 @@ class Popularity:
     def from_events(cls, events: TrainingEvents) -> Popularity:
         """Count the training events."""
         return cls(events.counts)
-
-    @classmethod
-    def from_histories(cls, histories: Dataset, catalog: Catalog) -> Popularity:
-        """Count the events whose split is `train`; see `TrainingEvents.from_histories`."""
-        return cls.from_events(TrainingEvents.from_histories(histories, catalog))
 
     def catalogue_scores(self, cases: HistoryCases) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Yield case numbers (B,) and the scores of all items (B, N) float32, every case once."""

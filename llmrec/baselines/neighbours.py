@@ -55,17 +55,12 @@ def item_neighbours(events: TrainingEvents, num_neighbours: int) -> Neighbours:
 
     Raises:
         ValueError: If `num_neighbours` is below 1.
-        ModuleNotFoundError: If `implicit` is not installed.
     """
     if num_neighbours < 1:
         raise ValueError(f"num_neighbours is {num_neighbours!r}: keep at least 1")
-    try:
-        from implicit.nearest_neighbours import ItemItemRecommender
-        from scipy.sparse import csr_matrix
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "item_knn needs the package implicit, which is not installed;\nrun `pip install implicit`"
-        ) from error
+    from implicit.nearest_neighbours import ItemItemRecommender
+    from scipy.sparse import csr_matrix
+
     shuffled = np.random.default_rng(0).permutation(events.num_items)  # item index -> column
     rows = [np.sort(shuffled[np.unique(items)]) for items in events.items]
     columns = np.concatenate(rows)

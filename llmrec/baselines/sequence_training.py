@@ -274,6 +274,3 @@ def _seen_before(inputs: Tensor) -> Tensor:
 
 def _copy(encoder: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in encoder.state_dict().items()}
-
-
-LSTM_SETTINGS: dict[str, Any] = {"encoder": "lstm", "num_layers": 1}

@@ -24,7 +24,16 @@ from llmrec.commands.subject import describe_subject, training_curve
 from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
 from llmrec.data.near_duplicates import near_duplicate_groups
 from llmrec.evaluation.cases import Cases
-from llmrec.evaluation.evaluator import CatalogueScorer, Details, Ranking, collect, score_ranks, user_metrics
+from llmrec.evaluation.evaluator import (
+    CatalogueScorer,
+    Details,
+    Ranking,
+    collect,
+    evaluate_system,
+    rank_system,
+    score_ranks,
+    user_metrics,
+)
 from llmrec.evaluation.list_metrics import list_metrics, users_per_item
 from llmrec.evaluation.report import case_table, check_report_folder, write_report
 from llmrec.evaluation.results import (
@@ -100,7 +109,9 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
     directory = DataDirectory.open(arguments.data_dir)
     cases = read_cases(directory, arguments)
     has_clock = directory.manifest["clock"] != "ordinal"
-    details = Details(near_duplicate_groups(directory.catalog), _marked(cases.first_of_each_user, len(cases)))
+    details = Details(
+        near_duplicate_groups(directory.catalog), np.isin(np.arange(len(cases)), cases.first_of_each_user)
+    )
     firsts = first_targets(cases)
     altered = {"order": shuffle_order(firsts, arguments.seed)} if arguments.shuffles else {}
     if arguments.shuffles and has_clock:
@@ -117,7 +128,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
         scorer = recommender.scorer(arguments.batch_size, shard, progress=state.is_main_process)
     check_report_folder(arguments.output_dir)
     if state.is_main_process:
-        print(f"{len(cases)} targets of {len(cases.users)} users, {len(directory.catalog)} items", flush=True)
+        print(f"{len(cases)} targets of {len(firsts)} users, {len(directory.catalog)} items", flush=True)
 
     rankings: dict[str, Ranking] = {}
     shuffled: dict[str, dict[str, np.ndarray]] = {}
@@ -140,10 +151,9 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
         baselines = {"content": ContentBaseline(text), "popularity": Popularity.from_events(events)}
     for name, system in baselines.items():
         print(f"ranking by {name}", flush=True)
-        rankings[name] = collect([score_ranks(system, cases, arguments.mask_seen, details)], len(cases))
+        rankings[name] = rank_system(system, cases, arguments.mask_seen, details)
         if "order" in altered and name not in ORDERLESS:
-            part = score_ranks(system, altered["order"], arguments.mask_seen)
-            shuffled[name] = {"order": collect([part], len(firsts)).ranks}
+            shuffled[name] = {"order": evaluate_system(system, altered["order"], arguments.mask_seen)}
     for name, kinds in shuffled.items():
         kinds["as_is"] = rankings[name].ranks[cases.first_of_each_user]
 
@@ -204,9 +214,3 @@ def load_recommender(
     )
     recommender.replace_items(directory.catalog)
     return recommender
-
-
-def _marked(cases: np.ndarray, num_cases: int) -> np.ndarray:
-    marked = np.zeros(num_cases, dtype=bool)
-    marked[cases] = True
-    return marked

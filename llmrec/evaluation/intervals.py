@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from statistics import NormalDist
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,14 +17,6 @@ CONFIDENCE = 0.95
 POWER = 0.8
 MAX_CHUNK_ENTRIES = 2**22
 """Entries of draws × users held at once: 32 MiB of float64."""
-
-
-class Interval(NamedTuple):
-    """A mean over users with the ends of its bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def bootstrap_means(
@@ -86,29 +77,6 @@ def percentile_interval(means: np.ndarray, confidence: float = CONFIDENCE) -> tu
     """
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     return low, high
-
-
-def mean_intervals(
-    values: np.ndarray, draws: int = DRAWS, seed: int = SEED, confidence: float = CONFIDENCE
-) -> list[Interval]:
-    """Return the mean over users of every column with its percentile bootstrap interval.
-
-    One user says nothing about others: its interval is the value itself.
-
-    Args:
-        values: (number of users, M), one column per metric or system.
-        draws: Number of resamples.
-        seed: Seed of the draws.
-        confidence: Share of the draws between the ends.
-
-    Returns:
-        M intervals.
-
-    >>> mean_intervals(np.array([[0.5, 0.1], [0.5, 0.1], [0.5, 0.1]]))
-    [Interval(value=0.5, low=0.5, high=0.5), Interval(value=0.1, low=0.1, high=0.1)]
-    """
-    low, high = percentile_interval(bootstrap_means(values, draws, seed), confidence)
-    return [Interval(*ends) for ends in zip(user_means(values).tolist(), low.tolist(), high.tolist(), strict=True)]
 
 
 def paired_permutation_test(

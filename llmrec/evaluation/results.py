@@ -10,7 +10,7 @@ import polars as pl
 
 from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
 from llmrec.evaluation.cases import Cases
-from llmrec.evaluation.comparisons import Comparison
+from llmrec.evaluation.comparisons import Comparison, IntervalsByMetric
 from llmrec.evaluation.evaluator import Ranking, metric_columns, user_metrics
 from llmrec.evaluation.intervals import CONFIDENCE, DRAWS, SEED
 from llmrec.evaluation.metrics import CUTOFFS
@@ -130,7 +130,7 @@ def stratified_results(
     """
     protocol, best = results["protocol"], results["best_baseline"]
     k = main_cutoff(protocol["cutoffs"])
-    metrics = [f"ndcg@{k}", f"recall@{k}"]
+    metrics = _leading_metrics(protocol)
 
     def group_of(stratum: Stratum, number: int) -> dict[str, Any]:
         chosen = np.flatnonzero(stratum.group == number)
@@ -175,19 +175,21 @@ def near_duplicate_results(
         `num_groups` of several items, `num_items` in them, `target_share` with a twin, `systems` without twins, and
         `differences`: without twins - as they are.
     """
-    protocol = results["protocol"]
     sizes = np.bincount(groups)[groups]
-    changed = _changes(
-        protocol,
-        {name: user_metrics(ranking.ranks, cases) for name, ranking in rankings.items()},
-        {name: user_metrics(ranking.ranks_without_twins, cases) for name, ranking in rankings.items()},
-    )
+    changed = {
+        name: _change(
+            results["protocol"],
+            user_metrics(ranking.ranks, cases),
+            user_metrics(ranking.ranks_without_twins, cases),
+        )
+        for name, ranking in rankings.items()
+    }
     return {
         "num_groups": len(np.unique(groups[sizes > 1])),
         "num_items": int((sizes > 1).sum()),
         "target_share": float((sizes[cases.targets] > 1).mean()),
-        "systems": {name: changed[name][0] for name in rankings},
-        "differences": {name: changed[name][1] for name in rankings},
+        "systems": {name: after for name, (_, after, _) in changed.items()},
+        "differences": {name: difference for name, (_, _, difference) in changed.items()},
     }
 
 
@@ -205,29 +207,29 @@ def shuffle_results(
         `num_cases` and `systems`: for each its means `as_is`, under each shuffle, and each `…_difference`,
         shuffled - as is.
     """
-    systems: dict[str, Any] = {name: {} for name in ranks}
-    plain = {name: user_metrics(kinds["as_is"], cases) for name, kinds in ranks.items()}
-    for kind in ("order", "time"):
-        shuffled = {name: user_metrics(kinds[kind], cases) for name, kinds in ranks.items() if kind in kinds}
-        for name, (after, difference) in _changes(protocol, {name: plain[name] for name in shuffled}, shuffled).items():
-            systems[name] |= {kind: after, f"{kind}_difference": difference}
-    k = main_cutoff(protocol["cutoffs"])
-    if plain:
-        comparison = Comparison.of(plain, [f"ndcg@{k}", f"recall@{k}"], protocol["bootstrap_draws"], protocol["seed"])
-        for name in plain:
-            systems[name]["as_is"] = comparison.intervals(name)
+    systems: dict[str, Any] = {}
+    for name, kinds in ranks.items():
+        plain = user_metrics(kinds["as_is"], cases)
+        systems[name] = {}
+        for kind in (kind for kind in ("order", "time") if kind in kinds):
+            as_is, shuffled, difference = _change(protocol, plain, user_metrics(kinds[kind], cases))
+            systems[name] |= {"as_is": as_is, kind: shuffled, f"{kind}_difference": difference}
     return {"num_cases": len(cases), "systems": systems}
 
 
-def _changes(
-    protocol: Mapping[str, Any], before: Mapping[str, pl.DataFrame], after: Mapping[str, pl.DataFrame]
-) -> dict[str, tuple[Any, Any]]:
-    """Return for each system its means after a change, and the paired difference after - before."""
+def _change(
+    protocol: Mapping[str, Any], before: pl.DataFrame, after: pl.DataFrame
+) -> tuple[IntervalsByMetric, IntervalsByMetric, IntervalsByMetric]:
+    """Return a system's means before and after a change, and the paired difference after - before."""
+    comparison = Comparison.of(
+        {"before": before, "after": after},
+        _leading_metrics(protocol),
+        protocol["bootstrap_draws"],
+        protocol["seed"],
+    )
+    return comparison.intervals("before"), comparison.intervals("after"), comparison.difference("after", "before")
+
+
+def _leading_metrics(protocol: Mapping[str, Any]) -> list[str]:
     k = main_cutoff(protocol["cutoffs"])
-    metrics = [f"ndcg@{k}", f"recall@{k}"]
-    changes = {}
-    for name, table in after.items():
-        pair = {"before": before[name], "after": table}
-        comparison = Comparison.of(pair, metrics, protocol["bootstrap_draws"], protocol["seed"])
-        changes[name] = (comparison.intervals("after"), comparison.difference("after", "before"))
-    return changes
+    return [f"ndcg@{k}", f"recall@{k}"]

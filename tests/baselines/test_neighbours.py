@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -142,12 +140,6 @@ def test_threads_change_no_number(monkeypatch, threads):
     monkeypatch.setattr(nearest_neighbours, "ItemItemRecommender", Threaded)
     for one, other in zip(item_neighbours(events, 20), expected, strict=True):
         assert np.array_equal(one, other)
-
-
-def test_a_missing_library_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "implicit.nearest_neighbours", None)
-    with pytest.raises(ModuleNotFoundError, match="pip install implicit"):
-        item_neighbours(random_events(), 5)
 
 
 @pytest.mark.parametrize("decay", [0, 1.1, float("nan")])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -9,19 +10,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.evaluation.intervals import (
-    Interval,
     bootstrap_means,
     detectable_difference,
     holm,
-    mean_intervals,
     paired_permutation_test,
     percentile_interval,
+    user_means,
 )
+
+
+class Interval(NamedTuple):
+    value: float
+    low: float
+    high: float
+
+
+def mean_intervals(values: np.ndarray, seed: int = 0) -> list[Interval]:
+    """Mean over users of every column, with its interval."""
+    ends = (user_means(values), *percentile_interval(bootstrap_means(values, seed=seed)))
+    return [Interval(*row) for row in np.stack(ends, axis=1).tolist()]
 
 
 def interval(values: np.ndarray, seed: int = 0) -> Interval:
     """Mean over users, (number of users,), with its interval."""
-    return mean_intervals(values[:, None], seed=seed)[0]
+    return mean_intervals(values[:, None], seed)[0]
 
 
 def test_one_user_has_no_width():

@@ -9,10 +9,11 @@ import pytest
 from small_data import cases_of, data_directory
 
 from llmrec.baselines.counting import Popularity
+from llmrec.baselines.training_events import TrainingEvents
 from llmrec.data.directory import DataDirectory
 from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import Ranking, evaluate_system, metric_columns, user_metrics
-from llmrec.evaluation.intervals import mean_intervals
+from llmrec.evaluation.intervals import bootstrap_means, percentile_interval
 from llmrec.evaluation.results import (
     build_results,
     describe_protocol,
@@ -93,11 +94,12 @@ def test_protocol_says_what_the_numbers_depend_on(data):
 def test_systems_equal_their_own_intervals_and_comparisons_those_of_paired_differences(results, per_user):
     metrics = metric_columns(per_user["llmrec"])
     values = {name: table.select(metrics).to_numpy() for name, table in per_user.items()}
-    for metric, interval in zip(metrics, mean_intervals(values["llmrec"]), strict=True):
-        assert results["systems"]["llmrec"][metric] == pytest.approx(interval._asdict())
-    paired = mean_intervals(values["llmrec"] - values["popularity"])
-    for metric, interval in zip(metrics, paired, strict=True):
-        assert results["comparisons"]["llmrec"]["popularity"][metric] == pytest.approx(interval._asdict())
+    found = (results["systems"]["llmrec"], results["comparisons"]["llmrec"]["popularity"])
+    for shown, own in zip(found, (values["llmrec"], values["llmrec"] - values["popularity"]), strict=True):
+        low, high = percentile_interval(bootstrap_means(own))
+        for column, metric in enumerate(metrics):
+            expected = {"value": own[:, column].mean(), "low": low[column], "high": high[column]}
+            assert shown[metric] == pytest.approx(expected, abs=1e-12)
     assert sorted(results["comparisons"]["content"]) == ["llmrec", "popularity"]
 
 
@@ -175,7 +177,7 @@ def test_systems_evaluated_on_other_users_are_refused(results, per_user):
 def test_from_a_data_directory(tmp_path):
     directory = DataDirectory.open(data_directory(tmp_path / "data"))
     cases = Cases.from_histories(directory.histories(), directory.catalog, "test")
-    popularity = Popularity.from_histories(directory.histories(), directory.catalog)
+    popularity = Popularity.from_events(TrainingEvents.from_histories(directory.histories(), directory.catalog))
     tables = {"popularity": user_metrics(evaluate_system(popularity, cases, mask_seen=True), cases)}
     protocol = build_results(describe_protocol(directory, cases, True, popularity.counts), tables)["protocol"]
     assert (protocol["split_kind"], protocol["num_users"], protocol["num_items"]) == ("leave_one_out", 12, 24)
