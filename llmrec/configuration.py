@@ -27,6 +27,8 @@ class RecommenderConfig:
         base_sha256: SHA-256 of the checkpoint's weights, the same wherever they came from.
         head: kind of scoring head; `dual` scores the whole catalogue by one inner product.
         hybrid: whether known items have learned residuals and biases beside their text.
+        popularity_weight: share of log(1 + an item's training events) in its score (`hybrid`): 1 ranks as people
+            choose, 0 by what the history says alone, which serves rare items.
         pooling: how an event's token states become one state: their `mean`, or the `last` token's.
         max_tokens: tokens of text that the model reads of one history, header included.
         max_vector_events: events older than the text that stand as their item vector alone, one position each.
@@ -44,6 +46,7 @@ class RecommenderConfig:
     base_sha256: str | None = None
     head: str = "dual"
     hybrid: bool = True
+    popularity_weight: float = 1.0
     pooling: str = "mean"
     max_tokens: int = 256
     max_vector_events: int = 32
@@ -57,6 +60,9 @@ class RecommenderConfig:
         _require(self.pooling in POOLINGS, "pooling", self.pooling, f"is not one of {', '.join(POOLINGS)}")
         for name in ("max_tokens", "max_vector_events", "max_item_tokens"):
             _require(isinstance(getattr(self, name), int), name, getattr(self, name), "is no whole number")
+        weight = self.popularity_weight
+        _require(isinstance(weight, (int, float)), "popularity_weight", weight, "is no number")
+        _require(0 <= weight <= 1, "popularity_weight", weight, "is not in [0, 1]")
         overlap = self.window_overlap
         _require(isinstance(overlap, (int, float)), "window_overlap", overlap, "is no number")
         _require(self.max_tokens >= 8, "max_tokens", self.max_tokens, "leaves no room for an event; give at least 8")

@@ -112,12 +112,22 @@ class Recommender:
         text = read_item_embeddings(folder, len(catalog), backbone.config.hidden_size)
         if text is None:
             text = encode_catalog(backbone, processor, catalog, progress=True)
-        table = ItemTable(text, config.hybrid)
+        table = ItemTable(text, config.hybrid, popularity_weight=config.popularity_weight)
         if config.hybrid:
             load_tables(folder, table)
         model = load_adapter(RecModel.from_backbone(backbone, config.pooling, table), folder)
         chosen = device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
         return cls(model.to(chosen).eval(), processor, catalog, config, checkpoint)
+
+    @property
+    def popularity_weight(self) -> float:
+        """Share of log(1 + an item's training events) in scores, in [0, 1]; may be set. See `RecommenderConfig`."""
+        return self.config.popularity_weight
+
+    @popularity_weight.setter
+    def popularity_weight(self, weight: float) -> None:
+        self.config = replace(self.config, popularity_weight=weight)
+        inner(self.model).rec_items.popularity_weight = weight
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """Write the adapter, the head, the item tables and everything else inference needs to `folder`."""

@@ -25,6 +25,7 @@ def test_what_was_saved_is_loaded(tmp_path):
         base_revision="abc",
         base_sha256="0" * 64,
         hybrid=False,
+        popularity_weight=0.25,
         pooling="last",
         max_tokens=100,
         max_vector_events=0,

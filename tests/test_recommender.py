@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import math
 import warnings
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
 from small_data import START, items_frame
-from tiny_recommenders import randomise, rec_model, tiny_recommender
+from tiny_recommenders import SEEN, randomise, rec_model, tiny_recommender
 
 from llmrec import Recommender
 from llmrec.data.catalog import Catalog
@@ -101,12 +103,10 @@ def test_a_new_item_in_the_history_is_read_by_its_words(recommender):
 
 
 def test_a_new_candidate_scores_as_a_known_item_that_has_only_its_text(recommender):
-    """Known by text alone: an item whose residuals and bias are zero."""
-    table = rec_model(recommender).rec_items
-    row, kept = CATALOG.index("i09"), [weight.detach().clone() for weight in table.parameters()]
-    with torch.no_grad():
-        for weight in table.parameters():
-            weight[row] = 0
+    """Known by text alone: an item that no training event holds."""
+    counts = rec_model(recommender).rec_items.counts
+    row = CATALOG.index("i09")
+    counts[row] = 0
     try:
         words = CATALOG.attributes(row)
         known, new = recommender.score(HISTORY, ["i09", words])
@@ -114,9 +114,7 @@ def test_a_new_candidate_scores_as_a_known_item_that_has_only_its_text(recommend
         first = recommender.score([{"item_id": "i09"}], IDS)
         assert recommender.score([words], IDS) == pytest.approx(first, abs=1e-4)
     finally:
-        with torch.no_grad():
-            for weight, before in zip(table.parameters(), kept, strict=True):
-                weight.copy_(before)
+        counts[row] = SEEN
 
 
 def test_a_new_item_may_be_in_the_history_and_a_candidate(recommender):
@@ -137,6 +135,29 @@ def test_twins_of_equal_text_tie_until_something_is_learned_of_them(checkpoints)
     hybrid = randomise(tiny_recommender(checkpoints["bert"]))
     one, two = hybrid.score(HISTORY, ["i02", "i03"])
     assert one != two
+
+
+def test_an_event_without_words_is_one_position_that_holds_its_item(checkpoints):
+    own = randomise(tiny_recommender(checkpoints["bert"], template="vectors"))
+    blocks = own.processor.blocks(np.arange(8), START + DAY * np.arange(8), CATALOG)
+    assert blocks == [own.processor.separator] * 8
+    before = own.score(HISTORY, IDS)
+    for place in range(len(HISTORY)):
+        changed = [{**event, "item_id": "i20"} if at == place else event for at, event in enumerate(HISTORY)]
+        assert own.score(changed, IDS) != pytest.approx(before, abs=1e-3)
+
+
+def test_popularity_has_the_weight_it_is_given(own):
+    table = rec_model(own).rec_items
+    table.counts = torch.arange(len(IDS))
+    own.popularity_weight = 0.0
+    without = own.score(HISTORY, IDS)
+    own.popularity_weight = 0.75
+    expected = [score + 0.75 * math.log(1 + count) for count, score in enumerate(without)]
+    assert own.score(HISTORY, IDS) == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(ValueError, match=r"popularity_weight=1.5 is not in \[0, 1\]"):
+        own.popularity_weight = 1.5
+    assert own.popularity_weight == 0.75
 
 
 @pytest.mark.parametrize("k", [0, -1, 2.5, "3", None])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from small_data import items_frame
 
@@ -15,13 +16,17 @@ from llmrec.recommender import Recommender
 from llmrec.training.arguments import ModelArguments
 from llmrec.training.assemble import new_recommender
 
+SEEN = 5
+"""Training events of every item: equal popularity ranks nobody, and half of what is learned of an item counts."""
+
 
 def tiny_recommender(checkpoint: Path, catalog: Catalog | None = None, seed: int = 0, **settings: Any) -> Recommender:
     """Assemble a fresh recommender; `settings` are those of `ModelArguments`."""
     torch.manual_seed(seed)
     lengths = {"max_tokens": 64, "max_vector_events": 8, "max_item_tokens": 16, "lora_r": 4, "lora_alpha": 8}
     arguments = ModelArguments(base_model=str(checkpoint), **{**lengths, **settings})
-    recommender = new_recommender(arguments, catalog or Catalog(items_frame()), has_clock=True)
+    items = catalog or Catalog(items_frame())
+    recommender = new_recommender(arguments, items, has_clock=True, counts=np.full(len(items), SEEN))
     recommender.model.eval()
     return recommender
 

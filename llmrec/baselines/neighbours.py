@@ -11,7 +11,7 @@ import torch
 from llmrec.baselines.case_batches import HistoryCases, case_batches
 from llmrec.baselines.training_events import TrainingEvents
 
-NUM_NEIGHBOURS = (20, 100, 500)
+NUM_NEIGHBOURS = (10, 30, 100, 500)
 DECAYS = (1.0, 0.9, 0.7, 0.5, 0.3)
 """What a search chooses among, each with each."""
 

@@ -28,22 +28,24 @@ class TrainingEvents:
     """Catalogue items, N, cold ones included."""
 
     @classmethod
-    def from_histories(cls, histories: Dataset, catalog: Catalog, max_events: int | None = None) -> TrainingEvents:
+    def from_histories(
+        cls, histories: Dataset, catalog: Catalog, max_train_events: int | None = None
+    ) -> TrainingEvents:
         """Take the events whose split is `train`.
 
         Args:
             histories: One row per user with `user_id` and the lists `item_id`, `timestamp`, `split`, in order of time.
             catalog: The items, in whose order they are numbered.
-            max_events: Newest training events kept of each user; `None` for all.
+            max_train_events: Newest training events kept of each user; `None` for all.
 
         Raises:
-            ValueError: If there is no training event, an item is not in the catalogue or `max_events` is below 1.
+            ValueError: If there is no training event, an item is not in the catalogue or `max_train_events` is below 1.
         """
-        if max_events is not None and max_events < 1:
-            raise ValueError(f"max_events is {max_events!r}: give at least 1, or None for all events")
+        if max_train_events is not None and max_train_events < 1:
+            raise ValueError(f"max_train_events is {max_train_events!r}: give at least 1, or None for all events")
         kept = []
         for _, items, timestamps, splits in indexed_histories(histories, catalog):
-            positions = np.flatnonzero(splits == "train")[-max_events if max_events else None :]
+            positions = np.flatnonzero(splits == "train")[-max_train_events if max_train_events else None :]
             if len(positions):
                 kept.append((items[positions], timestamps[positions]))
         if not kept:

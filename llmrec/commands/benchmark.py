@@ -75,7 +75,7 @@ def time_training(arguments: BenchmarkArguments, num_events: int) -> list[dict[s
     set_seed(0)
     catalog = synthetic_catalog()
     settings = ModelArguments(base_model=arguments.base_model, max_tokens=448, max_vector_events=0)
-    recommender = new_recommender(settings, catalog, has_clock=False)
+    recommender = new_recommender(settings, catalog, has_clock=False, counts=np.ones(len(catalog), dtype=np.int64))
     inner(recommender.model).eval()  # no dropout: the two ways must agree
     torch.nn.init.constant_(inner(recommender.model).rec_head.state_gate, 1.0)  # let the language model count
     random = np.random.default_rng(0)
@@ -165,8 +165,8 @@ def synthetic_catalog() -> Catalog:
     return Catalog(pl.DataFrame({"item_id": [f"{index:04}" for index in range(NUM_ITEMS)], "title": titles}))
 
 
-def write_rows(rows: list[dict[str, Any]], folder: Path, name: str) -> None:
-    """Write the rows as JSON, and as a Markdown table with the machine; print the table."""
+def write_rows(rows: list[dict[str, Any]], folder: Path, name: str, what: str = "Medians of one run") -> None:
+    """Write the rows as JSON, and as a Markdown table that says what they are and on which machine; print it."""
     machine = (
         f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}"
     )
@@ -174,7 +174,7 @@ def write_rows(rows: list[dict[str, Any]], folder: Path, name: str) -> None:
     columns = [column for column in rows[0] if column != "machine"]
     table = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     table += ["| " + " | ".join(_cell(row[column]) for column in columns) + " |" for row in rows]
-    text = "\n".join(table) + f"\n\nMedians of one run, on {machine}.\n"
+    text = "\n".join(table) + f"\n\n{what}, on {machine}.\n"
     folder.mkdir(parents=True, exist_ok=True)
     for file, content in ((f"{name}.json", json.dumps(rows, indent=2) + "\n"), (f"{name}.md", text)):
         scratch = folder / f".{file}"

@@ -14,6 +14,7 @@ from transformers import HfArgumentParser, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
+from llmrec.baselines.training_events import TrainingEvents
 from llmrec.commands.memory import peak_memory_mib
 from llmrec.commands.outputs import check_writable
 from llmrec.data.directory import DataDirectory
@@ -55,15 +56,16 @@ def train(data: DataArguments, model: ModelArguments, training: RecTrainingArgum
         report_settings(data, model, training)
     directory = DataDirectory.open(data.data_dir)
     set_seed(training.seed)
-    recommender = new_recommender(model, directory.catalog, has_clock=directory.manifest["clock"] != "ordinal")
-    histories = directory.histories()
+    histories, catalog = directory.histories(), directory.catalog
+    counts = TrainingEvents.from_histories(histories, catalog, data.max_train_events).counts
+    recommender = new_recommender(model, catalog, directory.manifest["clock"] != "ordinal", counts)
     dataset = WindowDataset(
-        histories, directory.catalog, recommender.processor, data.train_overlap, data.max_train_events
+        histories, catalog, recommender.processor, data.train_overlap, data.max_train_events, training.mask_seen
     )
     cases = None
     if training.eval_strategy != "no":
-        cases = Cases.from_histories(histories, directory.catalog, "validation", data.max_eval_users, training.seed)
-    trainer = RecTrainer(recommender, training, dataset, cases)
+        cases = Cases.from_histories(histories, catalog, "validation", data.max_eval_users, training.seed)
+    trainer = RecTrainer(recommender, training, dataset, cases, model.popularity_weight)
     if trainer.is_world_process_zero():
         report_sizes(recommender, dataset, cases)
     result = trainer.train(resume_from_checkpoint=checkpoint)
@@ -133,7 +135,8 @@ def find_checkpoint(training: RecTrainingArguments, output: Path) -> str | None:
 def report_settings(data: DataArguments, model: ModelArguments, training: RecTrainingArguments) -> None:
     """Print the resolved settings, those of `transformers.TrainingArguments` that matter most among them."""
     chosen = {**vars(data), **vars(model)}
-    for name in ("learning_rate", "item_learning_rate", "residual_dropout", "num_train_epochs", "seed", "bf16"):
+    dropouts = ("residual_dropout", "vector_dropout")
+    for name in ("learning_rate", "item_learning_rate", *dropouts, "num_train_epochs", "seed", "bf16"):
         chosen[name] = getattr(training, name)
     chosen["batch"] = f"{training.per_device_train_batch_size} windows x {training.world_size} process(es)"
     for name, value in chosen.items():

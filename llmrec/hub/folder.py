@@ -3,7 +3,7 @@
 | file | content |
 |---|---|
 | `adapter_config.json`, `adapter_model.safetensors` | LoRA and the head, readable by peft |
-| `item_tables.safetensors` | residuals and biases of known items (`hybrid`) |
+| `item_tables.safetensors` | residuals, biases and training counts of known items (`hybrid`) |
 | `item_embeddings.safetensors` | frozen text embeddings of known items, so that loading encodes nothing |
 | `items.parquet` | the known items with their text, in the order of the tables' rows |
 | `llmrec_config.json`, `prompt.json` | settings and template |
@@ -37,7 +37,7 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ITEM_TABLES = "item_tables.safetensors"
 ITEM_EMBEDDINGS = "item_embeddings.safetensors"
 ITEMS = "items.parquet"
-TABLES = ("input_residual", "output_residual", "bias")
+TABLES = ("input_residual", "output_residual", "bias", "counts")
 
 
 def save_folder(
@@ -145,7 +145,7 @@ def read_item_embeddings(folder: Path, num_items: int, hidden_size: int) -> Tens
 
 
 def load_tables(folder: Path, table: ItemTable) -> None:
-    """Copy the saved residuals and biases into a hybrid table.
+    """Copy the saved residuals, biases and counts into a hybrid table.
 
     Raises:
         FileNotFoundError: if the folder has none.

@@ -2,27 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
+
+SHRINKAGE = 5.0
+"""Training events at which half of what was learned of an item counts."""
+
+
+class Items(NamedTuple):
+    """What one step uses of the table; all but `text` are None without `hybrid`."""
+
+    text: Tensor
+    """(N, D) frozen embeddings of the items' texts."""
+    input_residual: Tensor | None
+    """(N, D) what an item adds to the tokens of its events."""
+    output_residual: Tensor | None
+    """(N, D) what it adds to its embedding."""
+    bias: Tensor | None
+    """(N,) what it adds to its score."""
 
 
 class ItemTable(nn.Module):
     """Per-item tensors, apart from the head because peft copies what it saves and a catalogue can be large.
 
+    What is learned of an item is multiplied by n / (n + `SHRINKAGE`), n its training events: nothing of an item that
+    was never seen, half after five. A full softmax pushes every item away wherever it is not the target, and Adam makes
+    steps of one size of gradients however small, so that without it what is "learned" of rare items is that they are
+    never wanted.
+
+    Popularity is no matter of learning either: log(1 + n) stands in the score from the start (logit adjustment, Menon
+    et al. 2021, arXiv:2007.07314, eq. 10), so that residuals and projection learn what a history says about an item,
+    and how much popularity a ranking should have is decided afterwards.
+
     Args:
         text: (N, D) unit rows: frozen embeddings of the items' texts.
-        hybrid: whether to learn residuals and biases; they start at zero, so that step 0 is the text alone.
+        hybrid: whether to learn residuals and biases; they start at zero.
+        counts: (N,) int64 training events of each item; none by default.
+        popularity_weight: share of log(1 + n) in scores outside training.
 
     Attributes:
-        residual_dropout: share of items whose residuals are dropped in a training step: text alone keeps working.
+        residual_dropout: share of items of which a training step uses nothing learned: text alone keeps working.
     """
 
     text: Tensor
+    counts: Tensor
 
-    def __init__(self, text: Tensor, hybrid: bool) -> None:
+    def __init__(
+        self, text: Tensor, hybrid: bool, counts: Tensor | None = None, popularity_weight: float = 1.0
+    ) -> None:
         super().__init__()
+        counts = torch.zeros(len(text), dtype=torch.int64, device=text.device) if counts is None else counts
         self.register_buffer("text", text, persistent=False)
+        self.register_buffer("counts", counts, persistent=False)
         self.hybrid = hybrid
+        self.popularity_weight = popularity_weight
         self.residual_dropout = 0.0
         if hybrid:
             self.input_residual = nn.Parameter(torch.zeros_like(text))
@@ -32,34 +68,43 @@ class ItemTable(nn.Module):
     def __len__(self) -> int:
         return len(self.text)
 
-    def forward(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return the text (N, D), and the input and output residuals (N, D) as this step uses them, or None."""
+    def forward(self) -> Items:
+        """Return what this step uses of every item."""
         if not self.hybrid:
-            return self.text, None, None
-        if not self.training or not self.residual_dropout:
-            return self.text, self.input_residual, self.output_residual
-        kept = torch.rand(len(self), 1, device=self.text.device) >= self.residual_dropout
-        return self.text, self.input_residual * kept, self.output_residual * kept
+            return Items(self.text, None, None, None)
+        trust = self.counts / (self.counts + SHRINKAGE)
+        weight = self.popularity_weight
+        if self.training:
+            weight = 1.0
+            trust = trust * (torch.rand(len(self), device=self.text.device) >= self.residual_dropout)
+        return Items(
+            self.text,
+            trust[:, None] * self.input_residual,
+            trust[:, None] * self.output_residual,
+            trust * self.bias + weight * torch.log1p(self.counts),
+        )
 
     @torch.no_grad()
     def extend(self, text: Tensor) -> ItemTable:
-        """Return a table with new items behind the known ones: text only, residuals and biases zero.
+        """Return a table with new items behind the known ones: text only, nothing learned.
 
         Args:
             text: (M, D) unit rows.
         """
-        extended = ItemTable(torch.cat([self.text, text.to(self.text)]), self.hybrid).to(self.text.device)
-        for own, new in zip(self.parameters(), extended.parameters(), strict=True):
-            new[: len(self)] = own
-            new.requires_grad_(own.requires_grad)
-        return extended.train(self.training)
+        new = ItemTable(text.to(self.text), self.hybrid)
+        return self._made(lambda name, known: torch.cat([known, getattr(new, name).to(known)]))
 
     @torch.no_grad()
     def select(self, rows: Tensor) -> ItemTable:
         """Return a table of the given rows (M,), in their order."""
         rows = rows.to(self.text.device)
-        selected = ItemTable(self.text[rows], self.hybrid).to(self.text.device)
-        for own, new in zip(self.parameters(), selected.parameters(), strict=True):
-            new.copy_(own[rows])
-            new.requires_grad_(own.requires_grad)
-        return selected.train(self.training)
+        return self._made(lambda name, known: known[rows])
+
+    def _made(self, rows_of: Callable[[str, Tensor], Tensor]) -> ItemTable:
+        """Return a table whose tensors are made of this one's, by name."""
+        text, counts = rows_of("text", self.text), rows_of("counts", self.counts)
+        made = ItemTable(text, self.hybrid, counts, self.popularity_weight).to(self.text.device)
+        for name, own in self.named_parameters():
+            getattr(made, name).copy_(rows_of(name, own)).requires_grad_(own.requires_grad)
+        made.residual_dropout = self.residual_dropout
+        return made.train(self.training)

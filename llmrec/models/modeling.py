@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
@@ -33,7 +34,7 @@ class RecModelOutput(NamedTuple):
         states: (B, L, D) unit user states c(u) after each event; rubbish where an event is padding.
         embeddings: (N, D) unit item embeddings c(i).
         scale: () 1 / tau.
-        bias: (N,) item biases, or None.
+        bias: (N,) what items add to their scores, or None.
     """
 
     states: Tensor
@@ -49,6 +50,10 @@ class RecModel(PreTrainedModel):
         config: its `backbone_config` says how to build the backbone where none is given.
         backbone: a loaded checkpoint.
         items: the known items.
+
+    Attributes:
+        vector_dropout: share of values that a training step leaves out of the vectors that enter the tokens, of the
+            states that come out and of the item embeddings that the content path averages.
     """
 
     config_class = RecModelConfig
@@ -66,6 +71,7 @@ class RecModel(PreTrainedModel):
         hidden_size = reader.config.hidden_size
         self.rec_head = DualHead(hidden_size)
         self.rec_items = items if items is not None else ItemTable(torch.zeros(0, hidden_size), hybrid=False)
+        self.vector_dropout = 0.0
         self.causal = is_causal(self.backbone.config)
         self.position_offset = position_offset(self.backbone)
         self.post_init()
@@ -84,6 +90,9 @@ class RecModel(PreTrainedModel):
         )
         return cls(config, backbone=backbone, items=items)
 
+    def _dropout(self, vectors: Tensor) -> Tensor:
+        return F.dropout(vectors, self.vector_dropout, self.training)
+
     def get_input_embeddings(self) -> nn.Module:
         """Return the backbone's token embeddings."""
         return self.backbone.get_input_embeddings()
@@ -91,11 +100,11 @@ class RecModel(PreTrainedModel):
     def forward(self, input_ids: Tensor, position_ids: Tensor, block: Tensor, items: Tensor) -> RecModelOutput:
         """Read a batch of histories; the arguments are those of `llmrec.text.batch.Batch`."""
         with _float32(input_ids.device):
-            text, input_residual, output_residual = self.rec_items()
-            embeddings = self.rec_head.item_embeddings(text, output_residual)  # (N, D)
+            known = self.rec_items()
+            embeddings = self.rec_head.item_embeddings(known.text, known.output_residual)  # (N, D)
             rows, real = items.clamp(min=0), items != PADDING  # (B, L)
-            residual = None if input_residual is None else input_residual[rows]
-            entering = self.rec_head.input_vectors(text[rows], residual) * real[..., None]  # (B, L, D)
+            residual = None if known.input_residual is None else known.input_residual[rows]
+            entering = self._dropout(self.rec_head.input_vectors(known.text[rows], residual)) * real[..., None]
             entering = torch.cat([torch.zeros_like(entering[:, :1]), entering], dim=1)  # nothing enters the header
             index = block.clamp(min=0)[..., None].expand(-1, -1, entering.shape[-1])
             tokens = self.get_input_embeddings()(input_ids) + entering.gather(1, index)
@@ -103,9 +112,8 @@ class RecModel(PreTrainedModel):
         hidden = run_backbone(self.backbone, tokens, position_ids + self.position_offset, mask)
         with _float32(input_ids.device):
             read = pool_blocks(hidden, block, items.shape[1], self.config.pooling)
-            states = self.rec_head.user_states(read, embeddings[rows], real)
-        bias = self.rec_items.bias if self.rec_items.hybrid else None
-        return RecModelOutput(states=states, embeddings=embeddings, scale=self.rec_head.scale, bias=bias)
+            states = self.rec_head.user_states(self._dropout(read), self._dropout(embeddings[rows]), real)
+        return RecModelOutput(states=states, embeddings=embeddings, scale=self.rec_head.scale, bias=known.bias)
 
 
 def _float32(device: torch.device) -> torch.autocast:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,8 +84,26 @@ class DualScorer:
     @torch.inference_mode()
     def catalogue_scores(self, cases: Any) -> Iterator[tuple[np.ndarray, Tensor]]:
         """Yield (case numbers (B,), scores (B, N) float32) for this shard's cases."""
-        score = catalogue_scoring(inner(self.model))
-        for numbers, states in self.states(cases):
+        yield from ReadHistories(self.states(cases), inner(self.model)).catalogue_scores(cases)
+
+
+@dataclass
+class ReadHistories:
+    """User states that were read before, to be scored in another way.
+
+    Args:
+        states: as `DualScorer.states` yields them.
+        model: its head and item table score.
+    """
+
+    states: Iterable[tuple[np.ndarray, Tensor]]
+    model: RecModel
+
+    @torch.inference_mode()
+    def catalogue_scores(self, cases: Any) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Yield (case numbers (B,), scores (B, N) float32)."""
+        score = catalogue_scoring(self.model)
+        for numbers, states in self.states:
             yield numbers, score(states)
 
 
@@ -99,9 +117,8 @@ def catalogue_scoring(model: RecModel, rows: Tensor | None = None) -> Callable[[
     """
     training = model.training
     model.eval()  # residual dropout is for training alone
-    text, _, residual = model.rec_items()
+    text, _, residual, bias = model.rec_items()
     model.train(training)
-    bias: Tensor | None = model.rec_items.bias if model.rec_items.hybrid else None
     if rows is not None:
         text = text[rows]
         residual, bias = (None if each is None else each[rows] for each in (residual, bias))

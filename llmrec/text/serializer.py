@@ -37,7 +37,7 @@ class Serializer:
         return _fill(self.template.item, _values(attributes, {})) or UNNAMED
 
     def event(self, attributes: Mapping[str, str], gap: int | None = None) -> str:
-        """Return the text of one event.
+        """Return the text of one event, empty if the template gives events no words.
 
         Args:
             attributes: the item's text attributes.
@@ -46,6 +46,8 @@ class Serializer:
         >>> Serializer(PromptTemplate(event="{title}[, {gap}]")).event({"title": "Hex key"}, gap=90_000)
         'Hex key, the next day'
         """
+        if not self.template.event:
+            return ""
         values = _values(attributes, self.template.max_words)
         words = gap_words(gap) if self.reads_time and gap is not None else None
         timed = values if words is None else {**values, "gap": words}

@@ -28,7 +28,8 @@ class PromptTemplate:
 
     Attributes:
         header: the text before the history; has no fields.
-        event: pattern of one event; may use `{gap}`, the time since the event before it.
+        event: pattern of one event; may use `{gap}`, the time since the event before it. Empty lets every event stand
+            as its item vector alone, one position each: long histories at little cost.
         item: pattern of an item's own text, which its frozen embedding reads.
         max_words: field to the number of words it is cut to in an event; a field without one is not cut. An item's
             own text is cut in tokens instead (`RecommenderConfig.max_item_tokens`): an event is read again and again,
@@ -50,7 +51,8 @@ class PromptTemplate:
         if field_names(self.header):
             raise ValueError(f"header {self.header!r} has placeholders; it stands before any event: use plain text.")
         for name, pattern in (("event", self.event), ("item", self.item)):
-            if not field_names(pattern) - EVENT_FIELDS:
+            stands_as_vector = name == "event" and not pattern
+            if not stands_as_vector and not field_names(pattern) - EVENT_FIELDS:
                 raise ValueError(
                     f"{name} pattern {pattern!r} has no item field: every event would read the same.\n"
                     "Use at least one placeholder, such as {title}."

@@ -42,6 +42,13 @@ class ModelArguments:
     hybrid: bool = field(
         default=True, metadata={"help": "Learn a residual and a bias for every known item, beside its text."}
     )
+    popularity_weight: float | None = field(
+        default=None,
+        metadata={
+            "help": "Share of popularity in a hybrid's scores, in [0, 1]: 0 serves rare items; chosen on validation "
+            "by default."
+        },
+    )
     pooling: str | None = field(
         default=None,
         metadata={"help": "`mean` or `last` token of an event; by default mean for encoders, last for decoders."},
@@ -69,7 +76,7 @@ class ModelArguments:
 
 @dataclass
 class RecTrainingArguments(TrainingArguments):
-    """`transformers.TrainingArguments` with defaults for adapters, and two settings of the item tables."""
+    """`transformers.TrainingArguments` with defaults for adapters, and settings of the item tables and the head."""
 
     output_dir: str = field(default="", metadata={"help": "Folder for the adapter and its checkpoints."})
     num_train_epochs: float = field(default=3.0, metadata={"help": "Passes over the training events."})
@@ -79,6 +86,10 @@ class RecTrainingArguments(TrainingArguments):
     )
     residual_dropout: float = field(
         default=0.1, metadata={"help": "Share of items whose residuals a training step leaves out, in [0, 1)."}
+    )
+    vector_dropout: float = field(
+        default=0.2,
+        metadata={"help": "Share of values a training step leaves out of item vectors and user states, in [0, 1)."},
     )
     weight_decay: float = field(default=1e-3, metadata={"help": "Decoupled weight decay (AdamW)."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Shape of the learning rate over the run."})
@@ -117,8 +128,9 @@ class RecTrainingArguments(TrainingArguments):
             self.use_cpu = True
         if self.bf16 is None:
             self.bf16 = not self.fp16 and has_native_bf16(self.use_cpu)
-        if not 0 <= self.residual_dropout < 1:
-            raise ValueError(f"residual_dropout={self.residual_dropout!r} is not in [0, 1).")
+        for name in ("residual_dropout", "vector_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not in [0, 1).")
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)!r}: give at least 1 window.")

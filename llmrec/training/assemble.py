@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
+
 from llmrec.checkpoints import resolve_checkpoint
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
@@ -17,18 +20,24 @@ from llmrec.text.template import PromptTemplate
 from llmrec.training.arguments import ModelArguments
 
 
-def new_recommender(arguments: ModelArguments, catalog: Catalog, has_clock: bool) -> Recommender:
+def new_recommender(
+    arguments: ModelArguments, catalog: Catalog, has_clock: bool, counts: np.ndarray | None = None
+) -> Recommender:
     """Load the checkpoint, encode the catalogue once, and add a fresh adapter and head.
 
     Args:
         arguments: checkpoint, template, lengths and LoRA settings.
         catalog: the items to learn and rank.
         has_clock: whether the data's timestamps are times.
+        counts: (N,) int64 training events of each item, for a hybrid: of an item without any, text alone counts.
 
     Raises:
-        ValueError: if the template needs attributes the items lack, or lengths exceed the checkpoint's.
+        ValueError: if a hybrid is given no counts, the template needs attributes the items lack, or lengths exceed the
+            checkpoint's.
         FileNotFoundError: if there is no such checkpoint or template.
     """
+    if arguments.hybrid and counts is None:
+        raise ValueError("a hybrid learns of items by how often they were seen: give counts, or hybrid=False.")
     template = PromptTemplate.load(arguments.template)
     template.check_fields(set(catalog.frame.columns) - {"item_id"})
     checkpoint = resolve_checkpoint(arguments.base_model, arguments.base_revision)
@@ -39,6 +48,7 @@ def new_recommender(arguments: ModelArguments, catalog: Catalog, has_clock: bool
         base_revision=checkpoint.revision,
         base_sha256=checkpoint.sha256(),
         hybrid=arguments.hybrid,
+        popularity_weight=1.0 if arguments.popularity_weight is None else arguments.popularity_weight,
         pooling=arguments.pooling or ("last" if causal else "mean"),
         max_tokens=arguments.max_tokens,
         max_vector_events=arguments.max_vector_events,
@@ -47,7 +57,9 @@ def new_recommender(arguments: ModelArguments, catalog: Catalog, has_clock: bool
         has_clock=has_clock,
     )
     processor = Processor(Serializer(template, has_clock), load_tokenizer(checkpoint.path), config)
-    table = ItemTable(encode_catalog(backbone, processor, catalog, progress=True), config.hybrid)
+    text = encode_catalog(backbone, processor, catalog, progress=True)
+    known = None if counts is None else torch.from_numpy(counts)
+    table = ItemTable(text, config.hybrid, known, config.popularity_weight)
     model = add_adapter(
         RecModel.from_backbone(backbone, config.pooling, table),
         rank=arguments.lora_r,

@@ -34,6 +34,8 @@ class WindowDataset(Dataset):
         overlap: share of a window's text that the next one reads again, as context that is not trained twice. Zero
             reads every event once; serving keeps more (`RecommenderConfig.window_overlap`).
         max_train_events: newest training events kept of each user, or None for all.
+        first_only: train on an item's first event of a user alone, for rankings that leave seen items out: what they
+            never show need not be predicted.
 
     Raises:
         ValueError: if no user has two training events, or a setting allows none.
@@ -46,6 +48,7 @@ class WindowDataset(Dataset):
         processor: Processor,
         overlap: float = 0.0,
         max_train_events: int | None = None,
+        first_only: bool = False,
     ) -> None:
         if max_train_events is not None and max_train_events < 2:
             raise ValueError(f"max_train_events={max_train_events!r}: give at least 2, one to read and one to predict.")
@@ -53,21 +56,28 @@ class WindowDataset(Dataset):
         self.processor = processor
         self.items: list[np.ndarray] = []
         self.timestamps: list[np.ndarray] = []
+        self.labels: list[np.ndarray] = []
         self.windows: list[tuple[int, Window]] = []
         lengths = []
         for row in histories.select_columns(["item_id", "timestamp", "split"]):
             kept = [position for position, split in enumerate(row["split"]) if split == "train"]
-            kept = kept if max_train_events is None else kept[-max_train_events:]
-            if len(kept) < 2:
-                continue
+            newest = slice(None if max_train_events is None else -max_train_events, None)
             items = np.array([catalog.index(row["item_id"][position]) for position in kept], dtype=np.int64)
-            timestamps = np.array([row["timestamp"][position] for position in kept], dtype=np.int64)
+            labels = items.copy()
+            if first_only:
+                labels[~np.isin(np.arange(len(items)), np.unique(items, return_index=True)[1])] = IGNORED
+            items, labels = items[newest], labels[newest]
+            if len(items) < 2:
+                continue
+            timestamps = np.array([row["timestamp"][position] for position in kept[newest]], dtype=np.int64)
             # The last event is only a target: no state after it is trained.
             blocks = processor.blocks(items[:-1], timestamps[:-1], catalog)
             for window in processor.windows(blocks, overlap):
-                self.windows.append((len(self.items), window))
-                lengths.append(processor.num_tokens(processor.read(items[:-1], blocks, window)))
+                if (labels[window.first + 1 : window.end + 1] != IGNORED).any():
+                    self.windows.append((len(self.items), window))
+                    lengths.append(processor.num_tokens(processor.read(items[:-1], blocks, window)))
             self.items.append(items)
+            self.labels.append(labels)
             self.timestamps.append(timestamps)
         if not self.windows:
             raise ValueError("no user has two training events: nothing to learn from.\nPrepare more data.")
@@ -80,13 +90,12 @@ class WindowDataset(Dataset):
     @property
     def num_targets(self) -> int:
         """Positions trained in one epoch."""
-        return sum(len(items) - 1 for items in self.items)
+        return sum(int((labels[1:] != IGNORED).sum()) for labels in self.labels)
 
     def __getitem__(self, index: int) -> Example:
         user, window = self.windows[index]
-        items, timestamps = self.items[user][: window.end + 1], self.timestamps[user][: window.end]
-        blocks = self.processor.blocks(items[:-1], timestamps, self.catalog)
-        row = self.processor.read(items[:-1], blocks, window)
+        items, timestamps = self.items[user][: window.end], self.timestamps[user][: window.end]
+        row = self.processor.read(items, self.processor.blocks(items, timestamps, self.catalog), window)
         labels = np.full(len(row.items), IGNORED, dtype=np.int64)
-        labels[row.first :] = items[row.offset + row.first + 1 :]
+        labels[row.first :] = self.labels[user][row.offset + row.first + 1 : window.end + 1]
         return Example(row=row, labels=labels)

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import torch
 from accelerate.utils import gather_object
 from peft import PeftModel, set_peft_model_state_dict
@@ -22,6 +24,7 @@ from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import collect, score_ranks, user_metrics
 from llmrec.hub.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEMS, load_tables
 from llmrec.models.adapter import inner
+from llmrec.ranking.dual import ReadHistories
 from llmrec.recommender import Recommender
 from llmrec.text.template import PromptTemplate
 from llmrec.training.arguments import RecTrainingArguments
@@ -30,6 +33,8 @@ from llmrec.training.dataset import WindowDataset
 from llmrec.training.losses import full_softmax
 
 CUTOFF = 10
+POPULARITY_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Of these the one best on validation is kept, unless one was given."""
 
 
 class SamplerEpoch(TrainerCallback):
@@ -51,6 +56,8 @@ class RecTrainer(Trainer):
         args: settings of the run.
         train_dataset: windows of the training events.
         cases: validation targets, or None to train without evaluation.
+        popularity_weight: share of popularity in scores (`RecommenderConfig.popularity_weight`); None chooses at every
+            evaluation, among `POPULARITY_WEIGHTS`.
     """
 
     args: RecTrainingArguments
@@ -58,7 +65,12 @@ class RecTrainer(Trainer):
     model: PeftModel
 
     def __init__(
-        self, recommender: Recommender, args: RecTrainingArguments, train_dataset: WindowDataset, cases: Cases | None
+        self,
+        recommender: Recommender,
+        args: RecTrainingArguments,
+        train_dataset: WindowDataset,
+        cases: Cases | None,
+        popularity_weight: float | None = None,
     ) -> None:
         super().__init__(
             model=recommender.model,
@@ -69,11 +81,14 @@ class RecTrainer(Trainer):
         )
         self.recommender = recommender
         self.cases = cases
+        fixed = popularity_weight if recommender.config.hybrid else 1.0
+        self.popularity_weights = POPULARITY_WEIGHTS if fixed is None else (fixed,)
         # The loss is a sum over labels, divided by the labels of the whole step.
         self.model_accepts_loss_kwargs = True
         self._tokens = self._targets = 0
         self._began = time.perf_counter()
-        inner(recommender.model).rec_items.residual_dropout = args.residual_dropout
+        model = inner(recommender.model)
+        model.rec_items.residual_dropout, model.vector_dropout = args.residual_dropout, args.vector_dropout
         self.add_callback(SamplerEpoch)
         if cases is not None and args.load_best_model_at_end and args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
@@ -139,17 +154,32 @@ class RecTrainer(Trainer):
         shard = (self.accelerator.process_index, self.accelerator.num_processes)
         progress = self.is_world_process_zero() and not self.args.disable_tqdm
         scorer = self.recommender.scorer(self.args.per_device_eval_batch_size, shard, progress)
-        part = score_ranks(scorer, self.cases, self.args.mask_seen)
+        per_user = self._rank_with_best_weight(list(scorer.states(self.cases)))
         self.model.train()
-        ranks = collect(gather_object([part]), len(self.cases)).ranks
-        per_user = user_metrics(ranks, self.cases, [CUTOFF])
         names = (f"ndcg@{CUTOFF}", f"hit@{CUTOFF}", "mrr")
         metrics = {f"{metric_key_prefix}_{name}": float(per_user[name].to_numpy().mean()) for name in names}
+        metrics[f"{metric_key_prefix}_popularity_weight"] = self.recommender.popularity_weight
         metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - began, 2)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self._began += time.perf_counter() - began  # no training happened meanwhile
         return metrics
+
+    def _rank_with_best_weight(self, states: list[tuple[np.ndarray, Tensor]]) -> pl.DataFrame:
+        """Choose the popularity weight, unless it was given, and return each user's metrics with it."""
+        assert self.cases is not None
+        recommender, best = self.recommender, None
+        for weight in self.popularity_weights:
+            recommender.popularity_weight = weight
+            part = score_ranks(ReadHistories(states, inner(recommender.model)), self.cases, self.args.mask_seen)
+            ranks = collect(gather_object([part]), len(self.cases)).ranks
+            per_user = user_metrics(ranks, self.cases, [CUTOFF])
+            value = float(per_user[f"ndcg@{CUTOFF}"].to_numpy().mean())
+            if best is None or value > best[0]:
+                best = value, weight, per_user
+        assert best is not None
+        recommender.popularity_weight = best[1]
+        return best[2]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add throughput since the last loss line, without evaluations: targets and tokens per second.
@@ -193,6 +223,7 @@ class RecTrainer(Trainer):
         tables = inner(self.recommender.model).rec_items
         if tables.hybrid:
             load_tables(folder, tables)
+        self.recommender.popularity_weight = RecommenderConfig.load(folder).popularity_weight
 
     def _check_same_run(self, folder: Path) -> None:
         """Raise ValueError, naming what differs, unless a checkpoint's items and settings are this run's."""
@@ -200,7 +231,8 @@ class RecTrainer(Trainer):
         adapter = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         lora: Any = own.model.peft_config[own.model.active_adapter]
         saved, config = asdict(RecommenderConfig.load(folder)), asdict(own.config)
-        differ = [name for name in sorted(config) if not name.startswith("base_") and saved[name] != config[name]]
+        chosen = {"popularity_weight", "base_model", "base_revision", "base_sha256"}
+        differ = [name for name in sorted(config) if name not in chosen and saved[name] != config[name]]
         others = {
             "base_model": saved["base_sha256"] == config["base_sha256"],
             "items": Catalog.read(folder / ITEMS).frame.equals(own.items.frame),

@@ -84,7 +84,7 @@ def test_the_item_vectors_are_those_that_training_starts_from(data, checkpoints,
     assert run("baselines", options(data, tmp_path / "run", checkpoints["llama"], "--systems", "content")) == 0
     directory = DataDirectory.open(data)
     recommender = new_recommender(
-        ModelArguments(base_model=str(checkpoints["llama"])), directory.catalog, has_clock=True
+        ModelArguments(base_model=str(checkpoints["llama"]), hybrid=False), directory.catalog, has_clock=True
     )
     text = inner(recommender.model).rec_items.text.numpy()
     system = read_baselines(tmp_path / "run")[0]["content"]
@@ -142,7 +142,7 @@ def test_a_few_validation_users_on_request(data, checkpoints, tmp_path, capsys):
     ("more", "message"),
     [
         (["--systems", "svd"], "system 'svd' is unknown"),
-        (["--max_train_events", "0"], "max_events is 0"),
+        (["--max_train_events", "0"], "max_train_events is 0"),
         (["--max_eval_users", "0"], "max_users is 0"),
         (["--systems", "content", "--template", "no-such"], "no template 'no-such'"),
         (["--systems", "content", "--base_model", "no-such"], "no checkpoint 'no-such'"),

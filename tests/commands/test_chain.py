@@ -83,8 +83,8 @@ Path("weights-" + os.environ["RANK"]).write_text(digest.hexdigest() + " " + os.e
 """
 SAME_STEPS = shlex.split(
     "--num_train_epochs 1 --max_steps 3 --optim sgd --learning_rate 0.1 --item_learning_rate 0.1 "
-    "--lr_scheduler_type constant --warmup_steps 0 --residual_dropout 0 --save_strategy no --eval_strategy epoch "
-    "--load_best_model_at_end false --logging_steps 1"
+    "--lr_scheduler_type constant --warmup_steps 0 --residual_dropout 0 --vector_dropout 0 --save_strategy no "
+    "--eval_strategy epoch --load_best_model_at_end false --logging_steps 1"
 )
 
 

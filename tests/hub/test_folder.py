@@ -90,7 +90,12 @@ def test_no_base_weights_are_saved(saved, checkpoints):
     assert all("lora_" in name or "rec_head" in name for name in adapter)
     assert not any(name.endswith(tuple(base)) for name in adapter)
     assert not any("rec_items" in name for name in adapter)
-    assert set(load_file(saved[0] / "item_tables.safetensors")) == {"input_residual", "output_residual", "bias"}
+    assert set(load_file(saved[0] / "item_tables.safetensors")) == {
+        "input_residual",
+        "output_residual",
+        "bias",
+        "counts",
+    }
     assert set(load_file(saved[0] / "item_embeddings.safetensors")) == {"text"}
 
 

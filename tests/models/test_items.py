@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,9 +9,10 @@ import torch.nn.functional as F
 from llmrec.models.items import ItemTable
 
 
-def table(num_items: int = 5, hybrid: bool = True) -> ItemTable:
+def table(num_items: int = 5, hybrid: bool = True, counts: torch.Tensor | None = None) -> ItemTable:
     torch.manual_seed(0)
-    made = ItemTable(F.normalize(torch.randn(num_items, 4), dim=-1), hybrid)
+    counts = torch.arange(1, num_items + 1) if counts is None else counts
+    made = ItemTable(F.normalize(torch.randn(num_items, 4), dim=-1), hybrid, counts, popularity_weight=0.5)
     with torch.no_grad():
         for weight in made.parameters():
             weight.normal_()
@@ -18,16 +21,16 @@ def table(num_items: int = 5, hybrid: bool = True) -> ItemTable:
 
 def test_everything_learned_starts_at_zero():
     made = ItemTable(torch.eye(3), hybrid=True)
-    text, enters, leaves = made()
-    assert torch.equal(text, torch.eye(3))
-    assert not enters.any() and not leaves.any() and not made.bias.any()
+    used = made()
+    assert torch.equal(used.text, torch.eye(3))
+    assert not used.input_residual.any() and not used.output_residual.any() and not used.bias.any()
     assert {name for name, _ in made.named_parameters()} == {"input_residual", "output_residual", "bias"}
 
 
 def test_text_alone_learns_nothing():
     made = ItemTable(torch.eye(3), hybrid=False)
     assert list(made.parameters()) == []
-    assert made()[1:] == (None, None)
+    assert made()[1:] == (None, None, None)
     assert len(made) == 3
 
 
@@ -49,6 +52,7 @@ def test_new_items_have_text_and_nothing_learned(hybrid, training):
         assert torch.equal(after[:5], before), name
         assert not after[5:].any(), name
         assert after.data_ptr() != before.data_ptr()
+    assert longer.counts.tolist() == [1, 2, 3, 4, 5, 0, 0] and longer.popularity_weight == 0.5
 
 
 @pytest.mark.parametrize("hybrid", [True, False])
@@ -56,33 +60,61 @@ def test_new_items_have_text_and_nothing_learned(hybrid, training):
 def test_selected_rows_are_those_rows(hybrid, rows):
     old = table(hybrid=hybrid)
     chosen = old.select(torch.tensor(rows, dtype=torch.long))
-    assert torch.equal(chosen.text, old.text[rows])
+    assert torch.equal(chosen.text, old.text[rows]) and torch.equal(chosen.counts, old.counts[rows])
+    assert chosen.popularity_weight == 0.5
     for before, after in zip(old.parameters(), chosen.parameters(), strict=True):
         assert torch.equal(after, before[rows])
 
 
-def test_dropout_takes_whole_items_from_input_and_output_alike_and_only_in_training():
-    made = table(2_000)
+def test_what_is_learned_counts_by_how_often_an_item_was_seen():
+    made = table(counts=torch.tensor([0, 1, 5, 45, 10**9])).eval()
+    used = made()
+    for name, trust in enumerate([0, 1 / 6, 1 / 2, 9 / 10, 1]):
+        torch.testing.assert_close(used.input_residual[name], trust * made.input_residual[name])
+        torch.testing.assert_close(used.output_residual[name], trust * made.output_residual[name])
+    prior = torch.tensor([0, math.log(2), math.log(6), math.log(46), math.log(10**9 + 1)])
+    torch.testing.assert_close(used.bias, torch.tensor([0, 1 / 6, 1 / 2, 9 / 10, 1]) * made.bias + 0.5 * prior)
+
+
+def test_popularity_has_its_full_weight_in_training_and_the_chosen_one_elsewhere():
+    made = ItemTable(torch.eye(3), True, torch.tensor([0, 1, 3]), popularity_weight=0.25)
+    prior = torch.log(torch.tensor([1.0, 2.0, 4.0]))
+    torch.testing.assert_close(made.train()().bias, prior)
+    torch.testing.assert_close(made.eval()().bias, prior / 4)
+
+
+def test_an_item_that_was_never_seen_learns_nothing():
+    made = table(counts=torch.tensor([0, 1, 0, 2, 7])).train()
+    used = made()
+    (used.input_residual.sum() + used.output_residual.sum() + used.bias.sum()).backward()
+    for weight in made.parameters():
+        assert not weight.grad[[0, 2]].any() and weight.grad[[1, 3, 4]].all()
+
+
+def test_dropout_takes_whole_items_with_all_that_was_learned_and_only_in_training():
+    made = table(2_000, counts=torch.full((2_000,), 10**9))
     made.residual_dropout = 0.3
     torch.manual_seed(1)
-    _, enters, leaves = made.train()()
-    dropped = (enters == 0).all(1)
-    assert torch.equal(dropped, (leaves == 0).all(1))
-    assert torch.equal(enters[~dropped], made.input_residual[~dropped])
-    assert torch.equal(leaves[~dropped], made.output_residual[~dropped])
+    used, prior = made.train()(), torch.log1p(made.counts)
+    dropped = (used.input_residual == 0).all(1)
+    assert torch.equal(dropped, (used.output_residual == 0).all(1))
+    assert torch.equal(dropped, used.bias == prior)  # popularity is known, not learned
+    torch.testing.assert_close(used.input_residual[~dropped], made.input_residual[~dropped])
+    torch.testing.assert_close(used.output_residual[~dropped], made.output_residual[~dropped])
     assert 0.25 < dropped.float().mean() < 0.35
-    other = (made()[1] == 0).all(1)
+    other = (made().input_residual == 0).all(1)
     assert not torch.equal(dropped, other)  # drawn anew at every step
-    _, enters, leaves = made.eval()()
-    assert torch.equal(enters, made.input_residual) and torch.equal(leaves, made.output_residual)
+    whole = made.eval()()
+    torch.testing.assert_close(whole.input_residual, made.input_residual)
+    torch.testing.assert_close(whole.output_residual, made.output_residual)
 
 
 def test_a_dropped_item_gets_no_gradient():
     made = table(50)
     made.residual_dropout = 0.5
-    _, enters, leaves = made.train()()
-    (enters.sum() + leaves.sum()).backward()
-    dropped = (enters == 0).all(1)
+    used = made.train()()
+    (used.input_residual.sum() + used.output_residual.sum() + used.bias.sum()).backward()
+    dropped = (used.input_residual == 0).all(1)
     assert dropped.any() and not dropped.all()
-    assert not made.input_residual.grad[dropped].any() and not made.output_residual.grad[dropped].any()
-    assert (made.input_residual.grad[~dropped] == 1).all()
+    for weight in made.parameters():
+        assert not weight.grad[dropped].any() and weight.grad[~dropped].all()

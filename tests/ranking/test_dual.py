@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from small_data import START, items_frame, random_histories
-from tiny_recommenders import randomise, rec_model, tiny_recommender
+from tiny_recommenders import SEEN, randomise, rec_model, tiny_recommender
 
 from llmrec.data.catalog import Catalog
 from llmrec.evaluation.cases import Cases
@@ -141,8 +143,8 @@ def test_scores_are_the_formula(recommenders):
     model = rec_model(recommenders["bert"])
     states = F.normalize(torch.randn(3, 32), dim=-1)
     with torch.no_grad():
-        items = model.rec_head.item_embeddings(model.rec_items.text, model.rec_items.output_residual)
-        expected = states @ items.T * model.rec_head.scale + model.rec_items.bias
+        items = model.rec_head.item_embeddings(model.rec_items.text, 0.5 * model.rec_items.output_residual)
+        expected = states @ items.T * model.rec_head.scale + 0.5 * model.rec_items.bias + math.log(1 + SEEN)
     torch.testing.assert_close(catalogue_scoring(model)(states), expected, rtol=0, atol=1e-4)
     rows = torch.tensor([5, 0, 5])
     torch.testing.assert_close(catalogue_scoring(model, rows)(states), expected[:, rows], rtol=0, atol=1e-4)

@@ -142,6 +142,29 @@ def test_the_newest_events_are_kept(processor):
             WindowDataset(histories([9, 3]), CATALOG, processor, max_train_events=number)
 
 
+@pytest.mark.parametrize("newest", [None, 4])
+def test_only_first_events_are_trained_where_rankings_show_no_others(processor, newest):
+    rows = [[3, 5, 3, 7, 5, 9, 9, 3], [2, 2, 2], [1, 4, 1, 1, 4, 1]]
+    given = Dataset.from_dict(
+        {
+            "user_id": ["a", "b", "c"],
+            "item_id": [[f"i{item:02}" for item in row] for row in rows],
+            "timestamp": [[START + DAY * place for place in range(len(row))] for row in rows],
+            "split": [["train"] * len(row) for row in rows],
+        }
+    )
+    dataset = WindowDataset(given, CATALOG, processor, max_train_events=newest, first_only=True)
+    expected = Counter()
+    for user, row in enumerate(rows):
+        dropped = 0 if newest is None else max(0, len(row) - newest)
+        for place in range(dropped + 1, len(row)):
+            if row[place] not in row[:place]:  # also where the earlier event is too old to be read
+                expected[user, place - dropped] = 1
+    assert targets(dataset) == expected
+    assert dataset.num_targets == len(expected)
+    assert {user for user, _ in dataset.windows} == {user for user, _ in expected}  # nothing is read in vain
+
+
 @pytest.mark.parametrize("overlap", [0.0, 0.5])
 def test_lengths_are_those_of_the_batches(processor, overlap):
     dataset = WindowDataset(histories([2, 17, 30]), CATALOG, processor, overlap)

@@ -5,12 +5,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate.data_loader import BatchSamplerShard, prepare_data_loader
 from safetensors.torch import load_file
 from small_data import data_directory
-from tiny_recommenders import rec_model, tiny_recommender
+from tiny_recommenders import randomise, rec_model, tiny_recommender
 from torch.utils.data import DataLoader
 
 from llmrec.data.directory import DataDirectory
@@ -20,13 +21,16 @@ from llmrec.recommender import Recommender
 from llmrec.training.arguments import RecTrainingArguments
 from llmrec.training.collators import LengthGroupedBatchSampler
 from llmrec.training.dataset import WindowDataset
-from llmrec.training.trainer import RecTrainer
+from llmrec.training.trainer import POPULARITY_WEIGHTS, RecTrainer
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> DataDirectory:
     """Twelve users, most with one window."""
     return DataDirectory.open(data_directory(tmp_path_factory.mktemp("data") / "data"))
+
+
+NOTHING_DROPPED = {"residual_dropout": 0.0, "vector_dropout": 0.0}
 
 
 def make_trainer(
@@ -38,6 +42,7 @@ def make_trainer(
     kind: type[RecTrainer] = RecTrainer,
     num_windows: int | None = None,
     model: dict[str, Any] | None = None,
+    weight: float | None = None,
     **settings: Any,
 ) -> RecTrainer:
     """A trainer with everything random switched on: dropout in backbone, LoRA and residuals."""
@@ -60,7 +65,7 @@ def make_trainer(
     cases = None
     if args.eval_strategy != "no":
         cases = Cases.from_histories(data.histories(), data.catalog, "validation")
-    return kind(recommender, args, dataset, cases)
+    return kind(recommender, args, dataset, cases, weight)
 
 
 def trained_weights(trainer: RecTrainer) -> dict[str, torch.Tensor]:
@@ -93,7 +98,13 @@ def test_what_should_learn_changes_and_the_base_does_not(checkpoints, data, tmp_
 
 def test_training_learns_what_there_is_to_learn(checkpoints, data, tmp_path):
     trainer = make_trainer(
-        checkpoints["bert"], data, tmp_path, num_train_epochs=30, learning_rate=1e-2, item_learning_rate=1e-2
+        checkpoints["bert"],
+        data,
+        tmp_path,
+        num_train_epochs=30,
+        learning_rate=1e-2,
+        item_learning_rate=1e-2,
+        **NOTHING_DROPPED,
     )
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
@@ -132,7 +143,7 @@ def test_a_step_does_not_depend_on_how_it_was_cut(checkpoints, data, tmp_path, b
             per_device_train_batch_size=size,
             gradient_accumulation_steps=parts,
             max_steps=1,
-            residual_dropout=0.0,
+            **NOTHING_DROPPED,
             optim="sgd",
             learning_rate=0.3,
             item_learning_rate=0.3,
@@ -155,7 +166,7 @@ def test_a_step_does_not_depend_on_how_it_was_cut(checkpoints, data, tmp_path, b
 
 def test_the_logged_loss_is_the_mean_over_labels(checkpoints, data, tmp_path):
     """By hand: minus the log-probability of the next item, over all positions of all windows, from the fresh model."""
-    settings = {"num_windows": 6, "per_device_train_batch_size": 6, "max_steps": 1, "residual_dropout": 0.0}
+    settings = {"num_windows": 6, "per_device_train_batch_size": 6, "max_steps": 1, **NOTHING_DROPPED}
     trainer = make_trainer(
         checkpoints["llama"], data, tmp_path, model={"lora_dropout": 0.0}, mask_seen=False, **settings
     )
@@ -270,6 +281,38 @@ def test_the_best_checkpoint_is_what_ends_in_the_folder(checkpoints, data, tmp_p
             assert torch.equal(weight, in_memory[name]), name
 
 
+LOOKS = {"eval_strategy": "epoch", "save_strategy": "epoch"}
+
+
+def with_counts(trainer: RecTrainer) -> RecTrainer:
+    """Let items differ in popularity, by far."""
+    table = rec_model(randomise(trainer.recommender)).rec_items
+    table.counts = torch.randint(0, 500, (len(table),), generator=torch.Generator().manual_seed(3))
+    return trainer
+
+
+def test_the_popularity_weight_best_on_validation_is_kept(checkpoints, data, tmp_path):
+    trainer = with_counts(make_trainer(checkpoints["bert"], data, tmp_path, **LOOKS))
+    metrics = trainer.evaluate()
+    chosen, values = trainer.recommender.popularity_weight, {}
+    for weight in POPULARITY_WEIGHTS:
+        trainer.recommender.popularity_weight = weight
+        ranks = evaluate_system(trainer.recommender.scorer(), trainer.cases, True)
+        values[weight] = np.where(ranks <= 10, 1 / np.log2(ranks + 1), 0).mean()
+    assert len(set(values.values())) > 2  # the weight matters here
+    assert chosen == max(values, key=values.get) == metrics["eval_popularity_weight"]
+    assert metrics["eval_ndcg@10"] == pytest.approx(values[chosen])
+
+
+def test_a_given_popularity_weight_stays(checkpoints, data, tmp_path):
+    trainer = with_counts(make_trainer(checkpoints["bert"], data, tmp_path, weight=0.3, **LOOKS))
+    assert trainer.evaluate()["eval_popularity_weight"] == 0.3
+    trainer.save_model()
+    loaded = Recommender.from_pretrained(tmp_path)
+    assert loaded.popularity_weight == rec_model(loaded).rec_items.popularity_weight == 0.3
+    assert torch.equal(rec_model(loaded).rec_items.counts, rec_model(trainer.recommender).rec_items.counts)
+
+
 def test_training_stops_early(checkpoints, data, tmp_path):
     settings = {"eval_strategy": "epoch", "save_strategy": "epoch", "num_train_epochs": 6}
     trainer = make_trainer(
@@ -343,10 +386,11 @@ def test_mixed_precision_trains_and_keeps_weights_in_float32(checkpoints, data, 
     assert all(entry["loss"] > 0 for entry in trainer.state.log_history if "loss" in entry)
 
 
+@pytest.mark.parametrize("name", ["residual_dropout", "vector_dropout"])
 @pytest.mark.parametrize("dropout", [1.0, -0.1, float("nan")])
-def test_residual_dropout_is_a_share(tmp_path, dropout):
-    with pytest.raises(ValueError, match="residual_dropout"):
-        RecTrainingArguments(output_dir=str(tmp_path), residual_dropout=dropout)
+def test_dropout_is_a_share(tmp_path, name, dropout):
+    with pytest.raises(ValueError, match=name):
+        RecTrainingArguments(output_dir=str(tmp_path), **{name: dropout})
 
 
 @pytest.mark.parametrize(
