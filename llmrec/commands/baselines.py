@@ -127,7 +127,8 @@ def item_vectors(arguments: BaselinesArguments, directory: DataDirectory) -> Cal
             max_item_tokens=arguments.max_item_tokens,
             hybrid=False,
         )
-        recommender = new_recommender(model, directory.catalog, directory.manifest["clock"] != "ordinal")
+        catalog, has_clock = directory.catalog, directory.manifest["clock"] != "ordinal"
+        recommender = new_recommender(model, catalog, has_clock, np.zeros(len(catalog), dtype=np.int64))
         return inner(recommender.model).rec_items.text.cpu().numpy()
 
     return encode

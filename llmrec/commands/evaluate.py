@@ -72,6 +72,10 @@ class EvaluateArguments:
         default="all", metadata={"help": "All targets, or those a person has not had before (first purchases)."}
     )
     mask_seen: bool = field(default=True, metadata={"help": "Leave items of the history out of the ranking."})
+    popularity_weight: float | None = field(
+        default=None,
+        metadata={"help": "Share of popularity in the adapter's scores, in [0, 1]; by default as it was saved."},
+    )
     shuffles: bool = field(
         default=True, metadata={"help": "Also rank each user's first target after shuffled order and shuffled times."}
     )
@@ -213,4 +217,6 @@ def load_recommender(
         arguments.model, revision=arguments.revision, base_model=arguments.base_model, device=device
     )
     recommender.replace_items(directory.catalog)
+    if arguments.popularity_weight is not None:
+        recommender.popularity_weight = arguments.popularity_weight
     return recommender

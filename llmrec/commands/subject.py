@@ -28,6 +28,7 @@ def describe_subject(recommender: Recommender, model: str, revision: str | None)
         "revision": revision,
         "base_model": recommender.config.base_model,
         "adapter_sha256": sha256_of(weights) if weights.is_file() else None,
+        "popularity_weight": recommender.popularity_weight if recommender.config.hybrid else None,
     }
 
 

@@ -60,6 +60,8 @@ def _subject(subject: Mapping[str, Any] | None) -> Note | None:
         text += f" (weights {subject['adapter_sha256'][:12]})"
     if subject.get("base_model"):
         text += f" on {subject['base_model']}"
+    if subject.get("popularity_weight") is not None:
+        text += f", popularity weight {subject['popularity_weight']}"
     return Note("Subject", f"{text}.")
 
 

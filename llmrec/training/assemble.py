@@ -20,24 +20,19 @@ from llmrec.text.template import PromptTemplate
 from llmrec.training.arguments import ModelArguments
 
 
-def new_recommender(
-    arguments: ModelArguments, catalog: Catalog, has_clock: bool, counts: np.ndarray | None = None
-) -> Recommender:
+def new_recommender(arguments: ModelArguments, catalog: Catalog, has_clock: bool, counts: np.ndarray) -> Recommender:
     """Load the checkpoint, encode the catalogue once, and add a fresh adapter and head.
 
     Args:
         arguments: checkpoint, template, lengths and LoRA settings.
         catalog: the items to learn and rank.
         has_clock: whether the data's timestamps are times.
-        counts: (N,) int64 training events of each item, for a hybrid: of an item without any, text alone counts.
+        counts: (N,) int64 training events of each item; one without any is read by its text alone.
 
     Raises:
-        ValueError: if a hybrid is given no counts, the template needs attributes the items lack, or lengths exceed the
-            checkpoint's.
+        ValueError: if the template needs attributes the items lack, or lengths exceed the checkpoint's.
         FileNotFoundError: if there is no such checkpoint or template.
     """
-    if arguments.hybrid and counts is None:
-        raise ValueError("a hybrid learns of items by how often they were seen: give counts, or hybrid=False.")
     template = PromptTemplate.load(arguments.template)
     template.check_fields(set(catalog.frame.columns) - {"item_id"})
     checkpoint = resolve_checkpoint(arguments.base_model, arguments.base_revision)
@@ -58,8 +53,7 @@ def new_recommender(
     )
     processor = Processor(Serializer(template, has_clock), load_tokenizer(checkpoint.path), config)
     text = encode_catalog(backbone, processor, catalog, progress=True)
-    known = None if counts is None else torch.from_numpy(counts)
-    table = ItemTable(text, config.hybrid, known, config.popularity_weight)
+    table = ItemTable(text, config.hybrid, torch.from_numpy(counts), config.popularity_weight)
     model = add_adapter(
         RecModel.from_backbone(backbone, config.pooling, table),
         rank=arguments.lora_r,

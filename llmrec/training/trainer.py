@@ -24,13 +24,15 @@ from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import collect, score_ranks, user_metrics
 from llmrec.hub.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEMS, load_tables
 from llmrec.models.adapter import inner
+from llmrec.models.modeling import RecModelOutput
 from llmrec.ranking.dual import ReadHistories
 from llmrec.recommender import Recommender
+from llmrec.text.batch import PADDING
 from llmrec.text.template import PromptTemplate
 from llmrec.training.arguments import RecTrainingArguments
 from llmrec.training.collators import LengthGroupedBatchSampler, WindowCollator
 from llmrec.training.dataset import WindowDataset
-from llmrec.training.losses import full_softmax
+from llmrec.training.losses import IGNORED, full_softmax
 
 CUTOFF = 10
 POPULARITY_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -101,7 +103,7 @@ class RecTrainer(Trainer):
         output = model(**inputs)
         seen = inputs["items"] if self.args.mask_seen else None
         with torch.autocast(labels.device.type, enabled=False):
-            loss = full_softmax(output.states, output.embeddings, output.scale, output.bias, labels, seen)
+            loss = self._softmax_over_known_items(output, labels, seen)
         num_labels = (labels >= 0).sum()
         self._tokens += int((inputs["block"] >= 0).sum())
         self._targets += int(num_labels)
@@ -111,6 +113,17 @@ class RecTrainer(Trainer):
         processes = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
         loss = loss * processes / num_items_in_batch
         return (loss, output) if return_outputs else loss
+
+    def _softmax_over_known_items(self, output: RecModelOutput, labels: Tensor, seen: Tensor | None) -> Tensor:
+        """Sum the cross-entropy against the items that have a training event: of others there is nothing to learn."""
+        counts = inner(self.recommender.model).rec_items.counts
+        known = torch.nonzero(counts)[:, 0]
+        number = torch.full_like(counts, IGNORED)
+        number[known] = torch.arange(len(known), device=counts.device)
+        labels = torch.where(labels >= 0, number[labels.clamp(min=0)], IGNORED)
+        seen = None if seen is None else torch.where(seen >= 0, number[seen.clamp(min=0)], PADDING)
+        bias = None if output.bias is None else output.bias[known]
+        return full_softmax(output.states, output.embeddings[known], output.scale, bias, labels, seen)
 
     def get_train_dataloader(self) -> DataLoader:
         """Return length-grouped batches, the same for a seed and epoch whether the run was interrupted or not."""

@@ -83,9 +83,8 @@ def test_the_item_vectors_are_those_that_training_starts_from(data, checkpoints,
     """The default settings of both commands; the twins i02 and i03 tie."""
     assert run("baselines", options(data, tmp_path / "run", checkpoints["llama"], "--systems", "content")) == 0
     directory = DataDirectory.open(data)
-    recommender = new_recommender(
-        ModelArguments(base_model=str(checkpoints["llama"]), hybrid=False), directory.catalog, has_clock=True
-    )
+    settings, catalog = ModelArguments(base_model=str(checkpoints["llama"])), directory.catalog
+    recommender = new_recommender(settings, catalog, has_clock=True, counts=np.ones(len(catalog), dtype=np.int64))
     text = inner(recommender.model).rec_items.text.numpy()
     system = read_baselines(tmp_path / "run")[0]["content"]
     assert np.array_equal(system.unique_vectors[system.inverse].astype(np.float32), text)

@@ -195,6 +195,20 @@ def test_validation_unmasked_and_few_users_on_request(trained, data, tmp_path):
     assert (protocol["split"], protocol["mask_seen"], protocol["num_users"]) == ("validation", False, 5)
 
 
+def test_evaluation_takes_another_popularity_weight(trained, data, tmp_path):
+    """As the recommender does when it is given one."""
+    options = ["--data_dir", str(data), "--model", str(trained), "--output_dir", str(tmp_path / "results")]
+    assert run("evaluate", [*options, "--popularity_weight", "0.5", "--shuffles", "false"]) == 0
+    found = json.loads((tmp_path / "results" / "results.json").read_text())
+    assert found["subject"]["popularity_weight"] == 0.5
+    directory = DataDirectory.open(data)
+    cases = Cases.from_histories(directory.histories(), directory.catalog, "test")
+    recommender = Recommender.from_pretrained(trained)
+    recommender.popularity_weight = 0.5
+    ranks = evaluate_system(recommender.scorer(32), cases, True)
+    assert found["systems"]["llmrec"]["mrr"]["value"] == pytest.approx((1 / ranks).mean(), abs=1e-9)
+
+
 def test_a_text_field_named_score_poses_as_none():
     entry = Recommendation("i00", score=1.5, rank=2, text={"title": "Heat", "score": "9", "item_id": "x"})
     assert as_record(entry) == {"item_id": "i00", "rank": 2, "score": 1.5, "title": "Heat"}

@@ -165,17 +165,25 @@ def test_a_step_does_not_depend_on_how_it_was_cut(checkpoints, data, tmp_path, b
 
 
 def test_the_logged_loss_is_the_mean_over_labels(checkpoints, data, tmp_path):
-    """By hand: minus the log-probability of the next item, over all positions of all windows, from the fresh model."""
+    """By hand: minus the log-probability of the next item among those with a training event, over all positions."""
     settings = {"num_windows": 6, "per_device_train_batch_size": 6, "max_steps": 1, **NOTHING_DROPPED}
     trainer = make_trainer(
         checkpoints["llama"], data, tmp_path, model={"lora_dropout": 0.0}, mask_seen=False, **settings
     )
     model = rec_model(trainer.recommender).eval()
+    cold = torch.ones(len(model.rec_items), dtype=torch.bool)
+    cold[np.concatenate(trainer.train_dataset.items)] = False
+    cold[[0, 7]] = True  # some that are read but, by the counts, were never seen
+    wanted = np.concatenate([trainer.train_dataset[index]["labels"] for index in range(6)])
+    cold[wanted[wanted >= 0]] = False
+    model.rec_items.counts[cold] = 0
+    assert 0 < cold.sum() < len(cold)
     losses = []
     for example in (trainer.train_dataset[index] for index in range(6)):
         with torch.no_grad():
             output = model(**trainer.recommender.processor.batch([example["row"]]))
         logits = output.states[0] @ output.embeddings.T * output.scale + output.bias
+        logits[:, cold] = -torch.inf
         chosen = torch.from_numpy(example["labels"])
         real = chosen >= 0
         losses += (-logits.log_softmax(-1)[real].gather(1, chosen[real, None])[:, 0]).tolist()
