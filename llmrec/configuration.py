@@ -12,7 +12,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
 CONFIG_NAME = "llmrec_config.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HEADS = ("dual",)
 POOLINGS = ("mean", "last")
 
@@ -100,7 +100,12 @@ class RecommenderConfig:
         if not isinstance(values, dict):
             raise ValueError(f"{CONFIG_NAME} in {str(folder)!r} is no object of settings; save the adapter again.")
         version = values.get("format_version")
-        if version != FORMAT_VERSION:
+        if version == 1 and values.get("hybrid", True):
+            raise ValueError(
+                f"{CONFIG_NAME} has format_version 1, whose hybrids hold no training counts of their items.\n"
+                "Train the adapter again."
+            )
+        if version not in (1, FORMAT_VERSION):
             raise ValueError(
                 f"{CONFIG_NAME} has format_version {version!r}; this release reads {FORMAT_VERSION}.\n"
                 "Upgrade llmrec, or save the adapter again with this release."
@@ -111,7 +116,7 @@ class RecommenderConfig:
         required = [name for name, field in known.items() if field.default is MISSING]
         if missing := [name for name in required if name not in values]:
             raise ValueError(f"{CONFIG_NAME} lacks {', '.join(missing)}; save the adapter again.")
-        return cls(**{name: value for name, value in values.items() if name in known})
+        return cls(**{name: value for name, value in values.items() if name in known and name != "format_version"})
 
 
 def _require(holds: bool, name: str, value: object, rule: str) -> None:

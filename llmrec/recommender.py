@@ -40,7 +40,7 @@ class Recommendation:
 
     Attributes:
         item_id: the item.
-        score: the logit c(u) . c(i) / tau + bias; its sigmoid is the probability R(u, i). Higher is better.
+        score: the logit c(u) . c(i) / tau + bias, popularity in the bias (`ItemTable`). Higher is better.
         rank: 1 for the best.
         text: the item's text attributes.
     """

@@ -3,9 +3,10 @@
 python -m venv peer && peer/bin/pip install torch "rectools[torch]==0.19.0"
 python scripts/compare_sasrec.py --data_dir DATA --peer_python peer/bin/python --output_dir OUT
 
-llmrec searches its grid and keeps the best epoch on validation. RecTools gets the same seconds for its own default
-settings and again for llmrec's chosen ones, looks at validation after every epoch as often in vain, and keeps its best.
-Both are ranked over the whole catalogue, seen items left out; test users are those of the leave-one-out split.
+llmrec searches its grid and keeps the best epoch on validation. RecTools gets the seconds of that whole search or as
+many epochs, whichever lasts longer, for its own default settings and again for those that llmrec chose. It too looks at
+validation after every epoch, gives up after twice as many looks without a better one, and keeps its best epoch.
+Both are ranked over the whole catalogue of a leave-one-out split, seen items left out.
 """
 
 from __future__ import annotations
@@ -34,8 +35,6 @@ from llmrec.evaluation.intervals import bootstrap_means, percentile_interval
 from llmrec.evaluation.metrics import ndcg_at_k
 
 PEER = Path(__file__).with_name("rectools_sasrec.py")
-PATIENCE = 5
-"""Looks at validation without a better one, for both."""
 
 
 @dataclass
@@ -45,7 +44,7 @@ class CompareArguments:
     data_dir: str = field(metadata={"help": "Data directory made by `llmrec prepare --split leave_one_out`."})
     peer_python: str = field(metadata={"help": "Interpreter of the environment that has rectools[torch]."})
     output_dir: str = field(metadata={"help": "Folder for compare_sasrec.json and its table."})
-    seed: int = field(default=0, metadata={"help": "Seed of llmrec's training."})
+    seed: int = field(default=0, metadata={"help": "Seed of both trainings."})
 
 
 def main() -> None:
@@ -54,6 +53,8 @@ def main() -> None:
     print_settings(arguments)
     check_writable(arguments.output_dir)
     directory = DataDirectory.open(arguments.data_dir)
+    if directory.manifest["split"]["kind"] != "leave_one_out":
+        raise SystemExit(f"{arguments.data_dir!r} has another split: prepare it with --split leave_one_out.")
     histories, catalog = directory.histories(), directory.catalog
     events = TrainingEvents.from_histories(histories, catalog)
     validation, test = (Cases.from_histories(histories, catalog, split) for split in ("validation", "test"))
@@ -66,12 +67,17 @@ def main() -> None:
         "n_blocks": chosen.num_layers,
         "n_heads": chosen.num_heads,
         "n_factors": chosen.hidden_size,
-        "session_max_len": chosen.max_length,
+        "session_max_len": min(chosen.max_length, max(map(len, events.items))),  # padding costs it time
+        "batch_size": max(
+            1, round(chosen.batch_size / np.mean([min(len(row), chosen.max_length) for row in events.items]))
+        ),
         "dropout_rate": chosen.dropout,
         "lr": chosen.learning_rate,
     }
     for settings in ({}, same):
-        curve, lists = peer(Path(arguments.peer_python), events, validation, test, settings, seconds)
+        given = {"model": settings, "seconds": seconds, "epochs": chosen.num_epochs, "seed": arguments.seed}
+        given["patience"] = 2 * chosen.patience  # its first epochs can stay at popularity
+        curve, lists = peer(Path(arguments.peer_python), events, validation, test, given)
         value = max(look["value"] for look in curve)
         ranks = np.where(lists == test.targets[:, None], np.arange(1, lists.shape[1] + 1), np.inf).min(axis=1)
         test_ndcg = ndcg_at_k(ranks, 10)
@@ -91,9 +97,9 @@ def own_search(events: TrainingEvents, cases: Cases, seed: int) -> tuple[System,
 
 
 def peer(
-    python: Path, events: TrainingEvents, validation: Cases, test: Cases, settings: dict[str, Any], seconds: float
+    python: Path, events: TrainingEvents, validation: Cases, test: Cases, given: dict[str, Any]
 ) -> tuple[list[dict[str, Any]], np.ndarray]:
-    """Train RecTools' SASRec in its own interpreter; return its curve and its ten items for each test case."""
+    """Train RecTools' SASRec in its own interpreter, as `given`; return its curve and ten items for each test case."""
     arrays = {"train_user": np.repeat(np.arange(len(events.items)), [len(row) for row in events.items])}
     arrays["train_item"] = np.concatenate(events.items)
     for cases in (validation, test):
@@ -104,7 +110,6 @@ def peer(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         np.savez(folder / "events.npz", **arrays)
-        given = {"model": settings, "seconds": seconds, "patience": PATIENCE}
         (folder / "settings.json").write_text(json.dumps(given), encoding="utf-8")
         subprocess.run([python, PEER, folder], check=True)
         return json.loads((folder / "curve.json").read_text(encoding="utf-8")), np.load(folder / "lists.npz")["test"]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pytorch_lightning import seed_everything
 from rectools import Columns
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
@@ -43,13 +44,14 @@ def ndcg(lists: np.ndarray, targets: np.ndarray) -> float:
 
 
 def main(folder: Path) -> None:
-    """Train as `settings.json` says, for at most its seconds; write `lists.npz` and `curve.json`."""
+    """Train for the seconds and the epochs of `settings.json`, whichever ends last; write `lists.npz`, `curve.json`."""
     given, settings = np.load(folder / "events.npz"), json.loads((folder / "settings.json").read_text())
     targets = given["validation_targets"]
+    seed_everything(settings["seed"], workers=True)
     model = SASRecModel(**settings["model"], deterministic=True)
     training = interactions(given["train_user"], given["train_item"])
     best, curve, seconds, idle = -1.0, [], 0.0, 0
-    while seconds < settings["seconds"] and idle < settings["patience"]:
+    while idle < settings["patience"] and (seconds < settings["seconds"] or len(curve) < settings["epochs"]):
         began = time.perf_counter()
         model.fit_partial(training, 1, 1)
         lists = ranked(model, given["validation_user"], given["validation_item"], len(targets))

@@ -167,6 +167,7 @@ def _subject() -> dict[str, Any]:
         "revision": None,
         "base_model": "sentence-transformers/all-MiniLM-L6-v2",
         "popularity_weight": 0.25,
+        "saved_popularity_weight": 1.0,
         "adapter_sha256": "8f14e45fceea167a5a36dedd4bea2543" * 2,
     }
 

@@ -139,6 +139,7 @@ def test_twins_of_equal_text_tie_until_something_is_learned_of_them(checkpoints)
 
 def test_an_event_without_words_is_one_position_that_holds_its_item(checkpoints):
     own = randomise(tiny_recommender(checkpoints["bert"], template="vectors"))
+    assert own.processor.serializer.template.event == ""
     blocks = own.processor.blocks(np.arange(8), START + DAY * np.arange(8), CATALOG)
     assert blocks == [own.processor.separator] * 8
     before = own.score(HISTORY, IDS)

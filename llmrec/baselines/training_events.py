@@ -57,6 +57,11 @@ class TrainingEvents:
         """Training events of each item, (N,) int64; zero for cold items."""
         return np.bincount(np.concatenate(self.items), minlength=self.num_items)
 
+    @cached_property
+    def user_counts(self) -> np.ndarray:
+        """Users with a training event of each item, (N,) int64: repeats count once."""
+        return np.bincount(np.concatenate([np.unique(items) for items in self.items]), minlength=self.num_items)
+
     @property
     def known(self) -> np.ndarray:
         """Which items have a training event, (N,) bool."""

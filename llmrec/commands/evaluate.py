@@ -126,6 +126,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
         check_record(arguments.baselines, sha256_of(directory.path / MANIFEST))
         baselines, record = read_baselines(arguments.baselines)
     recommender = load_recommender(arguments, directory, state.device)
+    saved_weight = use_popularity_weight(recommender, arguments.popularity_weight)
     scorer = None
     if recommender is not None:
         shard = (state.process_index, state.num_processes)
@@ -182,7 +183,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
         "audit": directory.audit,
     }
     if recommender is not None and arguments.model is not None:
-        results["subject"] = describe_subject(recommender, arguments.model, arguments.revision)
+        results["subject"] = describe_subject(recommender, arguments.model, arguments.revision, saved_weight)
         results["training"] = {SUBJECT: training_curve(arguments.model)}
     table = case_table(cases, rankings, strata, directory.catalog.ids)
     write_report(results, per_user, table, arguments.output_dir)
@@ -217,6 +218,18 @@ def load_recommender(
         arguments.model, revision=arguments.revision, base_model=arguments.base_model, device=device
     )
     recommender.replace_items(directory.catalog)
-    if arguments.popularity_weight is not None:
-        recommender.popularity_weight = arguments.popularity_weight
     return recommender
+
+
+def use_popularity_weight(recommender: Recommender | None, weight: float | None) -> float:
+    """Let the adapter rank with the weight that is asked for, if one is; return the one it was saved with.
+
+    Raises:
+        ValueError: if a weight is asked for and there is no adapter, or one that is no hybrid; or it is out of range.
+    """
+    saved = 1.0 if recommender is None else recommender.popularity_weight
+    if weight is not None:
+        if recommender is None or not recommender.config.hybrid:
+            raise ValueError(f"popularity_weight={weight!r} goes with a hybrid adapter: leave it out.")
+        recommender.popularity_weight = weight
+    return saved

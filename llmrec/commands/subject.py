@@ -13,13 +13,14 @@ from llmrec.hub.folder import ADAPTER_WEIGHTS
 from llmrec.recommender import Recommender
 
 
-def describe_subject(recommender: Recommender, model: str, revision: str | None) -> dict[str, Any]:
+def describe_subject(recommender: Recommender, model: str, revision: str | None, saved_weight: float) -> dict[str, Any]:
     """Name an adapter and its base model; a folder is known by its last name and the hash of its weights.
 
     Args:
-        recommender: The adapter, loaded.
+        recommender: The adapter, loaded, perhaps with another popularity weight.
         model: The folder or Hub name it was loaded from.
         revision: Branch, tag or commit on the Hub.
+        saved_weight: The popularity weight it was saved with.
     """
     weights = Path(model) / ADAPTER_WEIGHTS
     return {
@@ -29,6 +30,7 @@ def describe_subject(recommender: Recommender, model: str, revision: str | None)
         "base_model": recommender.config.base_model,
         "adapter_sha256": sha256_of(weights) if weights.is_file() else None,
         "popularity_weight": recommender.popularity_weight if recommender.config.hybrid else None,
+        "saved_popularity_weight": saved_weight if recommender.config.hybrid else None,
     }
 
 

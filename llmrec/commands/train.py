@@ -50,6 +50,8 @@ def train(data: DataArguments, model: ModelArguments, training: RecTrainingArgum
         FileNotFoundError: if data, checkpoint, template or the checkpoint to resume from are missing.
     """
     check_launch(training)
+    if model.popularity_weight is not None and not model.hybrid:
+        raise ValueError(f"popularity_weight={model.popularity_weight!r} goes with a hybrid: leave it out.")
     output = check_output(training)
     checkpoint = find_checkpoint(training, output)
     if training.process_index == 0:
@@ -57,7 +59,8 @@ def train(data: DataArguments, model: ModelArguments, training: RecTrainingArgum
     directory = DataDirectory.open(data.data_dir)
     set_seed(training.seed)
     histories, catalog = directory.histories(), directory.catalog
-    counts = TrainingEvents.from_histories(histories, catalog, data.max_train_events).counts
+    events = TrainingEvents.from_histories(histories, catalog, data.max_train_events)
+    counts = events.user_counts if training.mask_seen else events.counts  # as often as it is a target
     recommender = new_recommender(model, catalog, directory.manifest["clock"] != "ordinal", counts)
     dataset = WindowDataset(
         histories, catalog, recommender.processor, data.train_overlap, data.max_train_events, training.mask_seen
@@ -168,6 +171,7 @@ def report_end(trainer: RecTrainer, metrics: dict[str, float], output: Path) -> 
         **metrics,
         "best_validation": state.best_metric,
         "best_step": state.best_global_step,
+        "popularity_weight": trainer.recommender.popularity_weight,
         "steps": state.global_step,
         "peak_memory_mib": peak_memory_mib(),
         "log": state.log_history,
@@ -178,5 +182,7 @@ def report_end(trainer: RecTrainer, metrics: dict[str, float], output: Path) -> 
     best = "none" if state.best_metric is None else f"{state.best_metric:.4f}"
     if state.best_global_step is not None:
         best += f" at step {state.best_global_step}"
+    if trainer.recommender.config.hybrid:
+        best += f", popularity weight {trainer.recommender.popularity_weight}"
     metric, peak = trainer.args.metric_for_best_model, values["peak_memory_mib"]
     print(f"saved {output}; best validation {metric}: {best}; peak memory {peak:,} MiB")

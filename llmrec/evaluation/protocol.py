@@ -62,6 +62,8 @@ def _subject(subject: Mapping[str, Any] | None) -> Note | None:
         text += f" on {subject['base_model']}"
     if subject.get("popularity_weight") is not None:
         text += f", popularity weight {subject['popularity_weight']}"
+        if subject.get("saved_popularity_weight") not in (None, subject["popularity_weight"]):
+            text += f" (saved with {subject['saved_popularity_weight']})"
     return Note("Subject", f"{text}.")
 
 

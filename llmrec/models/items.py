@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 SHRINKAGE = 5.0
-"""Training events at which half of what was learned of an item counts."""
+"""Training targets at which half of what was learned of an item counts."""
 
 
 class Items(NamedTuple):
@@ -28,8 +28,8 @@ class Items(NamedTuple):
 class ItemTable(nn.Module):
     """Per-item tensors, apart from the head because peft copies what it saves and a catalogue can be large.
 
-    What is learned of an item is multiplied by n / (n + `SHRINKAGE`), n its training events: nothing of an item that
-    was never seen, half after five. A full softmax pushes every item away wherever it is not the target, and Adam makes
+    What is learned of an item is multiplied by n / (n + `SHRINKAGE`), n its training targets: nothing of an item that
+    was never one, half after five. A full softmax pushes every item away wherever it is not the target, and Adam makes
     steps of one size of gradients however small, so that without it what is "learned" of rare items is that they are
     never wanted.
 
@@ -40,7 +40,7 @@ class ItemTable(nn.Module):
     Args:
         text: (N, D) unit rows: frozen embeddings of the items' texts.
         hybrid: whether to learn residuals and biases; they start at zero.
-        counts: (N,) int64 training events of each item; none by default.
+        counts: (N,) int64 how often each item is a target in training, about; never by default.
         popularity_weight: share of log(1 + n) in scores outside training.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,26 +84,8 @@ class DualScorer:
     @torch.inference_mode()
     def catalogue_scores(self, cases: Any) -> Iterator[tuple[np.ndarray, Tensor]]:
         """Yield (case numbers (B,), scores (B, N) float32) for this shard's cases."""
-        yield from ReadHistories(self.states(cases), inner(self.model)).catalogue_scores(cases)
-
-
-@dataclass
-class ReadHistories:
-    """User states that were read before, to be scored in another way.
-
-    Args:
-        states: as `DualScorer.states` yields them.
-        model: its head and item table score.
-    """
-
-    states: Iterable[tuple[np.ndarray, Tensor]]
-    model: RecModel
-
-    @torch.inference_mode()
-    def catalogue_scores(self, cases: Any) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """Yield (case numbers (B,), scores (B, N) float32)."""
-        score = catalogue_scoring(self.model)
-        for numbers, states in self.states:
+        score = catalogue_scoring(inner(self.model))
+        for numbers, states in self.states(cases):
             yield numbers, score(states)
 
 
@@ -116,7 +98,7 @@ def catalogue_scoring(model: RecModel, rows: Tensor | None = None) -> Callable[[
         rows: (C,) rows of the table to score instead of all: scores are (B, C).
     """
     training = model.training
-    model.eval()  # residual dropout is for training alone
+    model.eval()  # dropout, and popularity in full, are for training alone
     text, _, residual, bias = model.rec_items()
     model.train(training)
     if rows is not None:

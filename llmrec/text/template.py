@@ -36,7 +36,8 @@ class PromptTemplate:
             an item once.
 
     Raises:
-        ValueError: if a pattern has no placeholder, an unbalanced bracket, or a field that is more than a bare name.
+        ValueError: if a pattern (but an empty event) has no placeholder, an unbalanced bracket, or a field that is
+            more than a bare name.
     """
 
     header: str = ""

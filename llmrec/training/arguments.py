@@ -19,7 +19,7 @@ class DataArguments:
     train_overlap: float = field(
         default=0.0,
         metadata={
-            "help": "Share of a window's text read again by the next as context, in [0, 1); 0 reads each event once."
+            "help": "Share of a window's text read again by the next as context, in [0, 1); 0 reads no event twice."
         },
     )
     max_eval_users: int | None = field(
@@ -46,7 +46,7 @@ class ModelArguments:
         default=None,
         metadata={
             "help": "Share of popularity in a hybrid's scores, in [0, 1]: 0 serves rare items; chosen on validation "
-            "by default."
+            "by default, 1 without validation."
         },
     )
     pooling: str | None = field(
@@ -85,11 +85,11 @@ class RecTrainingArguments(TrainingArguments):
         default=3e-3, metadata={"help": "Peak learning rate of item residuals and biases."}
     )
     residual_dropout: float = field(
-        default=0.1, metadata={"help": "Share of items whose residuals a training step leaves out, in [0, 1)."}
+        default=0.1, metadata={"help": "Share of items of which a training step uses nothing learned, in [0, 1)."}
     )
     vector_dropout: float = field(
         default=0.2,
-        metadata={"help": "Share of values a training step leaves out of item vectors and user states, in [0, 1)."},
+        metadata={"help": "Share of values a training step leaves out of item vectors and what was read, in [0, 1)."},
     )
     weight_decay: float = field(default=1e-3, metadata={"help": "Decoupled weight decay (AdamW)."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Shape of the learning rate over the run."})
@@ -111,7 +111,9 @@ class RecTrainingArguments(TrainingArguments):
     early_stopping_patience: int = field(
         default=2, metadata={"help": "Evaluations without improvement before training stops; 0 never stops early."}
     )
-    mask_seen: bool = field(default=True, metadata={"help": "Leave items of the history out of softmax and rankings."})
+    mask_seen: bool = field(
+        default=True, metadata={"help": "Leave items of the history out of softmax, targets and rankings."}
+    )
     logging_steps: float = field(default=20, metadata={"help": "Steps between two log lines."})
     report_to: None | str | list[str] = field(  # noqa: RUF036 (the argument parser reads this order)
         default="none", metadata={"help": "Loggers, such as tensorboard or wandb."}

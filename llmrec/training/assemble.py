@@ -27,7 +27,7 @@ def new_recommender(arguments: ModelArguments, catalog: Catalog, has_clock: bool
         arguments: checkpoint, template, lengths and LoRA settings.
         catalog: the items to learn and rank.
         has_clock: whether the data's timestamps are times.
-        counts: (N,) int64 training events of each item; one without any is read by its text alone.
+        counts: (N,) int64 how often each item is a target in training; one that never is, is read by its text alone.
 
     Raises:
         ValueError: if the template needs attributes the items lack, or lengths exceed the checkpoint's.

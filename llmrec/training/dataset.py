@@ -1,4 +1,4 @@
-"""Training examples: the windows of all users' training events, each position an example once per epoch."""
+"""Training examples: the windows of all users' training events, each target trained once per epoch."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class WindowDataset(Dataset):
         catalog: the items.
         processor: writes and cuts the text.
         overlap: share of a window's text that the next one reads again, as context that is not trained twice. Zero
-            reads every event once; serving keeps more (`RecommenderConfig.window_overlap`).
+            reads no event twice; serving keeps more (`RecommenderConfig.window_overlap`).
         max_train_events: newest training events kept of each user, or None for all.
         first_only: train on an item's first event of a user alone, for rankings that leave seen items out: what they
             never show need not be predicted.
 
     Raises:
-        ValueError: if no user has two training events, or a setting allows none.
+        ValueError: if no user has two training events with a target among them, or a setting allows none.
     """
 
     def __init__(
@@ -72,15 +72,18 @@ class WindowDataset(Dataset):
             timestamps = np.array([row["timestamp"][position] for position in kept[newest]], dtype=np.int64)
             # The last event is only a target: no state after it is trained.
             blocks = processor.blocks(items[:-1], timestamps[:-1], catalog)
-            for window in processor.windows(blocks, overlap):
-                if (labels[window.first + 1 : window.end + 1] != IGNORED).any():
-                    self.windows.append((len(self.items), window))
-                    lengths.append(processor.num_tokens(processor.read(items[:-1], blocks, window)))
+            windows = processor.windows(blocks, overlap)
+            windows = [window for window in windows if (labels[window.first + 1 : window.end + 1] != IGNORED).any()]
+            if not windows:
+                continue
+            self.windows += [(len(self.items), window) for window in windows]
+            lengths += [processor.num_tokens(processor.read(items[:-1], blocks, window)) for window in windows]
             self.items.append(items)
             self.labels.append(labels)
             self.timestamps.append(timestamps)
         if not self.windows:
-            raise ValueError("no user has two training events: nothing to learn from.\nPrepare more data.")
+            repeats = ", or all repeat an item: train with --mask_seen false" if first_only else ""
+            raise ValueError(f"no user has two training events{repeats}: nothing to learn from.\nPrepare more data.")
         self.lengths = np.array(lengths)
         """Tokens of each window."""
 

@@ -18,14 +18,14 @@ def full_softmax(
     labels: Tensor,
     seen: Tensor | None = None,
 ) -> Tensor:
-    """Sum the cross-entropy of the next item over all positions, against the whole catalogue.
+    """Sum the cross-entropy of the next item over all positions, against all given items.
 
     A sum, not a mean: dividing by the number of labels of the whole step makes the gradient independent of how the
     step was cut into batches and processes.
 
     Args:
         states: (B, L, D) user states after each event.
-        items: (N, D) item embeddings.
+        items: (N, D) embeddings of the items to choose among.
         scale: () 1 / tau.
         bias: (N,) item biases, or None.
         labels: (B, L) row of the next event's item, or `IGNORED`.

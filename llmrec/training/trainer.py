@@ -1,12 +1,15 @@
-"""`RecTrainer`: `transformers.Trainer` with full-catalogue loss and evaluation, and saved folders that are whole."""
+"""`RecTrainer`: `transformers.Trainer` with our loss, full-catalogue evaluation, and saved folders that are whole."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -21,11 +24,11 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
 from llmrec.evaluation.cases import Cases
-from llmrec.evaluation.evaluator import collect, score_ranks, user_metrics
-from llmrec.hub.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEMS, load_tables
+from llmrec.evaluation.evaluator import RankedPart, collect, score_ranks, user_metrics
+from llmrec.hub.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS, load_tables
 from llmrec.models.adapter import inner
 from llmrec.models.modeling import RecModelOutput
-from llmrec.ranking.dual import ReadHistories
+from llmrec.ranking.dual import catalogue_scoring
 from llmrec.recommender import Recommender
 from llmrec.text.batch import PADDING
 from llmrec.text.template import PromptTemplate
@@ -48,6 +51,17 @@ class SamplerEpoch(TrainerCallback):
         while not isinstance(sampler, LengthGroupedBatchSampler):
             sampler = sampler.batch_sampler
         sampler.set_epoch(int(state.epoch or 0))
+
+
+class OneBatch(NamedTuple):
+    """Scores (B, N) of some cases, by number (B,), as a system that answers with them."""
+
+    numbers: np.ndarray
+    scores: Tensor
+
+    def catalogue_scores(self, cases: Cases) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Yield them."""
+        yield self
 
 
 class RecTrainer(Trainer):
@@ -83,8 +97,16 @@ class RecTrainer(Trainer):
         )
         self.recommender = recommender
         self.cases = cases
-        fixed = popularity_weight if recommender.config.hybrid else 1.0
-        self.popularity_weights = POPULARITY_WEIGHTS if fixed is None else (fixed,)
+        given = recommender.popularity_weight if popularity_weight is None else popularity_weight
+        choose = popularity_weight is None and recommender.config.hybrid
+        self.popularity_weights = POPULARITY_WEIGHTS if choose else (given,)
+        wanted = np.unique(np.concatenate(train_dataset.labels))
+        never = wanted[(wanted >= 0) & (inner(recommender.model).rec_items.counts.cpu().numpy()[wanted] == 0)]
+        if never.size:
+            raise ValueError(
+                f"item {recommender.items.ids[never[0]]!r} is a target but counts as never seen: "
+                "assemble the recommender with the counts of the events it is trained on."
+            )
         # The loss is a sum over labels, divided by the labels of the whole step.
         self.model_accepts_loss_kwargs = True
         self._tokens = self._targets = 0
@@ -116,14 +138,20 @@ class RecTrainer(Trainer):
 
     def _softmax_over_known_items(self, output: RecModelOutput, labels: Tensor, seen: Tensor | None) -> Tensor:
         """Sum the cross-entropy against the items that have a training event: of others there is nothing to learn."""
-        counts = inner(self.recommender.model).rec_items.counts
-        known = torch.nonzero(counts)[:, 0]
-        number = torch.full_like(counts, IGNORED)
-        number[known] = torch.arange(len(known), device=counts.device)
+        known, number = (rows.to(labels.device) for rows in self._known_items)
         labels = torch.where(labels >= 0, number[labels.clamp(min=0)], IGNORED)
         seen = None if seen is None else torch.where(seen >= 0, number[seen.clamp(min=0)], PADDING)
         bias = None if output.bias is None else output.bias[known]
         return full_softmax(output.states, output.embeddings[known], output.scale, bias, labels, seen)
+
+    @cached_property
+    def _known_items(self) -> tuple[Tensor, Tensor]:
+        """Rows of the known items (M,), and each item's place among them (N,), negative where it is not."""
+        counts = inner(self.recommender.model).rec_items.counts
+        known = torch.nonzero(counts)[:, 0]
+        number = torch.full_like(counts, PADDING)
+        number[known] = torch.arange(len(known), device=counts.device)
+        return known, number
 
     def get_train_dataloader(self) -> DataLoader:
         """Return length-grouped batches, the same for a seed and epoch whether the run was interrupted or not."""
@@ -167,32 +195,42 @@ class RecTrainer(Trainer):
         shard = (self.accelerator.process_index, self.accelerator.num_processes)
         progress = self.is_world_process_zero() and not self.args.disable_tqdm
         scorer = self.recommender.scorer(self.args.per_device_eval_batch_size, shard, progress)
-        per_user = self._rank_with_best_weight(list(scorer.states(self.cases)))
+        per_user = self._rank_with_best_weight(scorer.states(self.cases))
         self.model.train()
         names = (f"ndcg@{CUTOFF}", f"hit@{CUTOFF}", "mrr")
         metrics = {f"{metric_key_prefix}_{name}": float(per_user[name].to_numpy().mean()) for name in names}
-        metrics[f"{metric_key_prefix}_popularity_weight"] = self.recommender.popularity_weight
+        if self.recommender.config.hybrid:
+            metrics[f"{metric_key_prefix}_popularity_weight"] = self.recommender.popularity_weight
         metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - began, 2)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self._began += time.perf_counter() - began  # no training happened meanwhile
         return metrics
 
-    def _rank_with_best_weight(self, states: list[tuple[np.ndarray, Tensor]]) -> pl.DataFrame:
-        """Choose the popularity weight, unless it was given, and return each user's metrics with it."""
+    def _rank_with_best_weight(self, states: Iterable[tuple[np.ndarray, Tensor]]) -> pl.DataFrame:
+        """Choose the popularity weight, unless it was given, and return each user's metrics with it.
+
+        Histories are read and products computed once; only what popularity adds differs between the weights.
+        """
         assert self.cases is not None
-        recommender, best = self.recommender, None
-        for weight in self.popularity_weights:
-            recommender.popularity_weight = weight
-            part = score_ranks(ReadHistories(states, inner(recommender.model)), self.cases, self.args.mask_seen)
-            ranks = collect(gather_object([part]), len(self.cases)).ranks
+        recommender, weights = self.recommender, self.popularity_weights
+        recommender.popularity_weight = 0.0
+        score = catalogue_scoring(inner(recommender.model))
+        table = inner(recommender.model).rec_items
+        prior = torch.log1p(table.counts.cpu()) if table.hybrid else torch.zeros(len(table))
+        parts: dict[float, list[RankedPart]] = {weight: [] for weight in weights}
+        for numbers, read in states:
+            scores = score(read)
+            for weight in weights:
+                batch = OneBatch(numbers, scores + weight * prior)
+                parts[weight].append(score_ranks(batch, self.cases, self.args.mask_seen))
+        looks = []
+        for weight in weights:
+            ranks = collect(gather_object(parts[weight]), len(self.cases)).ranks
             per_user = user_metrics(ranks, self.cases, [CUTOFF])
-            value = float(per_user[f"ndcg@{CUTOFF}"].to_numpy().mean())
-            if best is None or value > best[0]:
-                best = value, weight, per_user
-        assert best is not None
-        recommender.popularity_weight = best[1]
-        return best[2]
+            looks.append((float(per_user[f"ndcg@{CUTOFF}"].to_numpy().mean()), weight, per_user))
+        _, recommender.popularity_weight, best = max(looks, key=itemgetter(0))
+        return best
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add throughput since the last loss line, without evaluations: targets and tokens per second.
@@ -236,7 +274,8 @@ class RecTrainer(Trainer):
         tables = inner(self.recommender.model).rec_items
         if tables.hybrid:
             load_tables(folder, tables)
-        self.recommender.popularity_weight = RecommenderConfig.load(folder).popularity_weight
+        if len(self.popularity_weights) > 1:
+            self.recommender.popularity_weight = RecommenderConfig.load(folder).popularity_weight
 
     def _check_same_run(self, folder: Path) -> None:
         """Raise ValueError, naming what differs, unless a checkpoint's items and settings are this run's."""
@@ -244,12 +283,13 @@ class RecTrainer(Trainer):
         adapter = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         lora: Any = own.model.peft_config[own.model.active_adapter]
         saved, config = asdict(RecommenderConfig.load(folder)), asdict(own.config)
-        chosen = {"popularity_weight", "base_model", "base_revision", "base_sha256"}
-        differ = [name for name in sorted(config) if name not in chosen and saved[name] != config[name]]
+        elsewhere = {"popularity_weight", "base_model", "base_revision", "base_sha256"}
+        differ = [name for name in sorted(config) if name not in elsewhere and saved[name] != config[name]]
         others = {
             "base_model": saved["base_sha256"] == config["base_sha256"],
             "items": Catalog.read(folder / ITEMS).frame.equals(own.items.frame),
             "template": PromptTemplate.load(folder) == own.processor.serializer.template,
+            "training events": not config["hybrid"] or _same_counts(folder, inner(own.model).rec_items.counts),
             "lora_r": adapter["r"] == lora.r,
             "lora_target_modules": adapter["target_modules"] == sorted(lora.target_modules),
         }
@@ -259,3 +299,7 @@ class RecTrainer(Trainer):
                 f"checkpoint {folder.name!r} was trained with other {', '.join(differ)}.\n"
                 "Resume with the data and settings it was started with, or give another output folder."
             )
+
+
+def _same_counts(folder: Path, counts: Tensor) -> bool:
+    return torch.equal(load_file(folder / ITEM_TABLES)["counts"], counts.cpu())

@@ -103,6 +103,7 @@ TRAIN = {"data_dir": "data", "base_model": "base", "output_dir": "run", "max_tok
         ({"residual_dropout": "1"}, "residual_dropout=1.0"),
         ({"vector_dropout": "-1"}, "vector_dropout=-1.0"),
         ({"popularity_weight": "-1"}, "popularity_weight=-1.0 is not in [0, 1]"),
+        ({"popularity_weight": "1", "hybrid": "false"}, "popularity_weight=1.0 goes with a hybrid"),
         ({"train_overlap": "1"}, "overlap"),
         ({"train_overlap": "-0.5"}, "overlap"),
         ({"max_train_events": "1"}, "max_train_events"),

@@ -200,7 +200,8 @@ def test_evaluation_takes_another_popularity_weight(trained, data, tmp_path):
     options = ["--data_dir", str(data), "--model", str(trained), "--output_dir", str(tmp_path / "results")]
     assert run("evaluate", [*options, "--popularity_weight", "0.5", "--shuffles", "false"]) == 0
     found = json.loads((tmp_path / "results" / "results.json").read_text())
-    assert found["subject"]["popularity_weight"] == 0.5
+    saved = Recommender.from_pretrained(trained).popularity_weight
+    assert (found["subject"]["popularity_weight"], found["subject"]["saved_popularity_weight"]) == (0.5, saved)
     directory = DataDirectory.open(data)
     cases = Cases.from_histories(directory.histories(), directory.catalog, "test")
     recommender = Recommender.from_pretrained(trained)

@@ -154,7 +154,7 @@ def test_the_protocol_says_who_was_asked_and_who_answered():
     results = fake_results()
     text = results_table(results)
     subject = "llmrec: adapter run (weights 8f14e45fceea) on sentence-transformers/all-MiniLM-L6-v2"
-    assert f"- **Subject:** {subject}, popularity weight 0.25." in text
+    assert f"- **Subject:** {subject}, popularity weight 0.25 (saved with 1.0)." in text
     assert "315 items have no training event; 3.5% of the targets are among them" in text
     assert "no targets" not in text
     first = {**results["protocol"], "targets": "first", "num_users_drawn_from": 9000}

@@ -81,13 +81,20 @@ def test_only_bare_names_are_fields(field):
         PromptTemplate(event="{" + field + "}")
 
 
-@pytest.mark.parametrize("pattern", ["", "bought something", "[ sold]"])
+@pytest.mark.parametrize("pattern", ["bought something", "[ sold]"])
 def test_a_pattern_without_placeholders_is_refused(pattern):
-    if pattern:
-        with pytest.raises(ValueError, match=r"event pattern .* has no item field"):
-            PromptTemplate(event=pattern)
+    with pytest.raises(ValueError, match=r"event pattern .* has no item field"):
+        PromptTemplate(event=pattern)
     with pytest.raises(ValueError, match=r"item pattern .* has no item field"):
         PromptTemplate(item=pattern)
+
+
+def test_an_event_may_have_no_words_but_an_item_must(tmp_path):
+    template = PromptTemplate(event="", item="{title}[ | {brand}]")
+    template.save(tmp_path)
+    assert PromptTemplate.load(tmp_path) == template and template.fields == {"title", "brand"}
+    with pytest.raises(ValueError, match=r"item pattern '' has no item field"):
+        PromptTemplate(item="")
 
 
 def test_time_alone_is_no_event():

@@ -164,11 +164,12 @@ def test_a_step_does_not_depend_on_how_it_was_cut(checkpoints, data, tmp_path, b
     assert max((whole[name] - start[name]).abs().max() for name in whole) > 1e-3
 
 
-def test_the_logged_loss_is_the_mean_over_labels(checkpoints, data, tmp_path):
+@pytest.mark.parametrize("mask_seen", [False, True])
+def test_the_logged_loss_is_the_mean_over_labels(checkpoints, data, tmp_path, mask_seen):
     """By hand: minus the log-probability of the next item among those with a training event, over all positions."""
     settings = {"num_windows": 6, "per_device_train_batch_size": 6, "max_steps": 1, **NOTHING_DROPPED}
     trainer = make_trainer(
-        checkpoints["llama"], data, tmp_path, model={"lora_dropout": 0.0}, mask_seen=False, **settings
+        checkpoints["llama"], data, tmp_path, model={"lora_dropout": 0.0}, mask_seen=mask_seen, **settings
     )
     model = rec_model(trainer.recommender).eval()
     cold = torch.ones(len(model.rec_items), dtype=torch.bool)
@@ -184,6 +185,9 @@ def test_the_logged_loss_is_the_mean_over_labels(checkpoints, data, tmp_path):
             output = model(**trainer.recommender.processor.batch([example["row"]]))
         logits = output.states[0] @ output.embeddings.T * output.scale + output.bias
         logits[:, cold] = -torch.inf
+        for place, label in enumerate(example["labels"].tolist() if mask_seen else ()):
+            seen = set(example["row"].items[: place + 1].tolist()) - {label}
+            logits[place, list(seen)] = -torch.inf
         chosen = torch.from_numpy(example["labels"])
         real = chosen >= 0
         losses += (-logits.log_softmax(-1)[real].gather(1, chosen[real, None])[:, 0]).tolist()
@@ -316,6 +320,8 @@ def test_a_given_popularity_weight_stays(checkpoints, data, tmp_path):
     trainer = with_counts(make_trainer(checkpoints["bert"], data, tmp_path, weight=0.3, **LOOKS))
     assert trainer.evaluate()["eval_popularity_weight"] == 0.3
     trainer.save_model()
+    trainer._load_weights(tmp_path)  # as at the end of a run or when it goes on
+    assert trainer.recommender.popularity_weight == 0.3
     loaded = Recommender.from_pretrained(tmp_path)
     assert loaded.popularity_weight == rec_model(loaded).rec_items.popularity_weight == 0.3
     assert torch.equal(rec_model(loaded).rec_items.counts, rec_model(trainer.recommender).rec_items.counts)
@@ -422,6 +428,39 @@ def test_a_checkpoint_of_other_items_is_refused(checkpoints, data, tmp_path):
     other.recommender.items = type(data.catalog)(renamed)
     with pytest.raises(ValueError, match="trained with other items"):
         other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+
+
+def test_a_checkpoint_of_other_training_events_is_refused(checkpoints, data, tmp_path):
+    settings = {"save_strategy": "steps", "save_steps": 1, "max_steps": 1}
+    make_trainer(checkpoints["bert"], data, tmp_path, **settings).train()
+    other = make_trainer(checkpoints["bert"], data, tmp_path, **settings)
+    rec_model(other.recommender).rec_items.counts[3] += 1
+    with pytest.raises(ValueError, match="trained with other training events"):
+        other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+
+
+def test_a_target_that_counts_as_never_seen_is_refused(checkpoints, data, tmp_path):
+    trainer = make_trainer(checkpoints["bert"], data, tmp_path)
+    wanted = trainer.train_dataset.labels[0][1]
+    rec_model(trainer.recommender).rec_items.counts[wanted] = 0
+    with pytest.raises(ValueError, match=f"item '{data.catalog.ids[wanted]}' is a target but counts as never seen"):
+        RecTrainer(trainer.recommender, trainer.args, trainer.train_dataset, None)
+
+
+def test_vectors_are_dropped_in_training_alone(checkpoints, data, tmp_path):
+    """With nothing else random, a model in training differs from itself only where vectors are dropped."""
+    for dropout in (0.0, 0.4):
+        recommender = randomise(tiny_recommender(checkpoints["llama"], data.catalog, lora_dropout=0.0))
+        dataset = WindowDataset(data.histories(), data.catalog, recommender.processor)
+        rates = {"residual_dropout": 0.0, "vector_dropout": dropout}
+        args = RecTrainingArguments(output_dir=str(tmp_path), eval_strategy="no", save_strategy="no", **rates)
+        model = rec_model(RecTrainer(recommender, args, dataset, None).recommender)
+        batch = recommender.processor.batch([dataset[0]["row"]])
+        with torch.no_grad():
+            still, again = model.eval()(**batch).states, model(**batch).states
+            one, other = model.train()(**batch).states, model(**batch).states
+        assert torch.equal(still, again)
+        assert torch.equal(one, other) == torch.equal(one, still) == (dropout == 0)
 
 
 def test_throughput_counts_every_target_once_and_no_time_of_evaluations(checkpoints, data, tmp_path, monkeypatch):
