@@ -19,6 +19,7 @@ TITLES = (  # a hyphen stands for a space
     "red-hammer blue-saw green-drill large-screw small-nail wooden-ladder steel-bolt paint-brush red-glue"
 )
 START = 1_600_000_000  # 13 September 2020
+DAY = 86_400
 
 
 def catalog_of(item_ids: str) -> Catalog:
@@ -81,12 +82,21 @@ def random_histories(num_users: int, num_items: int, length: int, seed: int = 0)
 
 
 def data_directory(
-    folder: Path, num_users: int = 12, num_items: int = 24, length: int = 10, split: str = "leave_one_out"
+    folder: Path,
+    num_users: int = 12,
+    num_items: int = 24,
+    length: int = 10,
+    split: str = "leave_one_out",
+    irregular: bool = False,
 ) -> Path:
-    """Prepare a data directory of random users at `folder`, and return it."""
+    """Prepare a data directory of random users at `folder`, and return it; events every three days, or irregular."""
     rows = random_histories(num_users, num_items, length)
+    gaps = np.full((num_users, length), 3 * DAY)
+    if irregular:
+        gaps = np.random.default_rng(1).choice([DAY // 24, 3 * DAY, 40 * DAY], size=gaps.shape)
+    times = START + np.cumsum(gaps, axis=1) - gaps[:, :1] + np.arange(num_users)[:, None]
     events = [
-        (f"u{user:02}", f"i{item:02}", START + 86_400 * 3 * place + user)
+        (f"u{user:02}", f"i{item:02}", int(times[user, place]))
         for user, row in enumerate(rows)
         for place, item in enumerate(row)
     ]

@@ -2,6 +2,8 @@
 
 llmrec prepare --source movielens-small --output_dir data
 llmrec prepare --interactions events.csv --items items.csv --columns user_id=uid,item_id=sku --output_dir data
+llmrec prepare --source movielens-small --split users --like_at_least 4 --dislike_at_most 3 --output_dir likes
+llmrec prepare --instructions train.json --output_dir likes
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from llmrec.commands.arguments import parse_arguments, print_settings
 from llmrec.data.audit_page import audit_summary
 from llmrec.data.directory import DataDirectory, staged_directory
 from llmrec.data.files import read_files
+from llmrec.data.instructions import read_instructions
+from llmrec.data.labels import LabelSettings, labels_table
 from llmrec.data.preparation import SplitSettings, prepare
 from llmrec.data.schema import RawTables, parse_mapping
 from llmrec.data.sources import SOURCES, load_source
@@ -34,6 +38,13 @@ class PrepareArguments:
     items: str | None = field(
         default=None, metadata={"help": "Table of items with their text; without it the text comes from the events."}
     )
+    instructions: str | None = field(
+        default=None,
+        metadata={
+            "help": "Rows of instruction, input and output (Yes./No.), JSON or JSON Lines; or a folder with train, "
+            "valid and test so. Instead of --interactions."
+        },
+    )
     columns: str | None = field(
         default=None,
         metadata={"help": "Columns that are not recognised by name: user_id=uid,item_id=sku,timestamp=ts,title=label."},
@@ -41,15 +52,28 @@ class PrepareArguments:
     time_unit: Literal["s", "ms", "us", "ns"] | None = field(
         default=None, metadata={"help": "Unit of numeric times; without it seconds, and others are refused."}
     )
-    split: Literal["temporal", "leave_one_out"] = field(
-        default="temporal", metadata={"help": "One cut in time for all users, or each user's last two events."}
+    like_at_least: float | None = field(
+        default=None,
+        metadata={"help": "Keep likes and dislikes: ratings from here on are likes; without it no labels."},
+    )
+    dislike_at_most: float | None = field(
+        default=None,
+        metadata={"help": "Ratings up to here are dislikes, those between are dropped; without it all below a like."},
+    )
+    split: Literal["temporal", "leave_one_out", "users"] | None = field(
+        default=None,
+        metadata={
+            "help": "One cut in time for all users, each user's last two events, or whole users, drawn, with no cut in "
+            "time; without it temporal, and users for --instructions."
+        },
     )
     validation_fraction: float = field(
-        default=0.1, metadata={"help": "Share of events, by time, between training and test (temporal)."}
+        default=0.1, metadata={"help": "Share of events by time before the test (temporal), or of users (users)."}
     )
     test_fraction: float = field(
-        default=0.1, metadata={"help": "Share of events, by time, after the last cut (temporal)."}
+        default=0.1, metadata={"help": "Share of events by time after the last cut (temporal), or of users (users)."}
     )
+    split_seed: int = field(default=0, metadata={"help": "Seed of the draw of users (users)."})
     min_user_events: int = field(default=0, metadata={"help": "Fewest training events of a user; 0 keeps all."})
     min_item_events: int = field(default=0, metadata={"help": "Fewest training events of an item; 0 keeps all."})
     overwrite: bool = field(default=False, metadata={"help": "Replace prepared data at --output_dir."})
@@ -57,22 +81,41 @@ class PrepareArguments:
 
 def read_raw(arguments: PrepareArguments) -> RawTables:
     """Read the source or the files that the arguments name."""
-    if arguments.interactions is None:
-        assert arguments.source is not None
+    if arguments.source is not None:
         return load_source(arguments.source)
+    if arguments.instructions is not None:
+        return read_instructions(arguments.instructions)
+    assert arguments.interactions is not None
     return read_files(arguments.interactions, arguments.items, parse_mapping(arguments.columns))
 
 
 def check_arguments(arguments: PrepareArguments) -> None:
-    """Raise unless exactly one of source and files is given."""
-    if (arguments.source is None) == (arguments.interactions is None):
+    """Raise unless exactly one thing to read is given, with options that go with it."""
+    given = [name for name in ("source", "interactions", "instructions") if getattr(arguments, name) is not None]
+    if len(given) != 1:
         raise ValueError(
-            f"source {arguments.source!r} and interactions {arguments.interactions!r}: give exactly one of\n"
-            f"--source ({', '.join(SOURCES)}) and --interactions FILE"
+            f"source {arguments.source!r}, interactions {arguments.interactions!r} and instructions "
+            f"{arguments.instructions!r}: give exactly one of\n--source ({', '.join(SOURCES)}), --interactions FILE "
+            "and --instructions FILE"
         )
-    stray = [name for name in ("items", "columns") if arguments.source is not None and getattr(arguments, name)]
+    (kind,) = given
+    stray = [name for name in ("items", "columns") if kind != "interactions" and getattr(arguments, name)]
     if stray:
-        raise ValueError(f"--{stray[0]} {getattr(arguments, stray[0])!r} goes with --interactions, not with --source")
+        raise ValueError(f"--{stray[0]} {getattr(arguments, stray[0])!r} goes with --interactions, not with --{kind}")
+    if arguments.dislike_at_most is not None and arguments.like_at_least is None:
+        raise ValueError(f"--dislike_at_most {arguments.dislike_at_most!r} goes with --like_at_least; give both")
+    if arguments.like_at_least is not None and kind == "instructions":
+        raise ValueError(
+            f"--like_at_least {arguments.like_at_least!r}: the rows of --instructions say themselves what was liked; "
+            "leave it out"
+        )
+
+
+def label_settings(arguments: PrepareArguments) -> LabelSettings | None:
+    """Return how ratings become likes and dislikes, None where nobody asks for it."""
+    if arguments.like_at_least is None:
+        return None
+    return LabelSettings(arguments.like_at_least, arguments.dislike_at_most)
 
 
 def split_table(split: dict[str, Any]) -> str:
@@ -94,6 +137,7 @@ def split_table(split: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Prepare a data directory and print settings, what cleaning dropped, and the splits."""
     arguments = parse_arguments("prepare", PrepareArguments, argv)
+    arguments.split = arguments.split or ("temporal" if arguments.instructions is None else "users")
     print_settings(arguments)
     check_arguments(arguments)
     settings = SplitSettings(
@@ -102,11 +146,13 @@ def main(argv: list[str] | None = None) -> None:
         test_fraction=arguments.test_fraction,
         min_user_events=arguments.min_user_events,
         min_item_events=arguments.min_item_events,
+        seed=arguments.split_seed,
     )
+    labels = label_settings(arguments)
     start = time.perf_counter()
     with staged_directory(arguments.output_dir, overwrite=arguments.overwrite) as staging:
         raw = read_raw(arguments)
-        manifest, report = prepare(raw, staging, settings, time_unit=arguments.time_unit)
+        manifest, report = prepare(raw, staging, settings, labels=labels, time_unit=arguments.time_unit)
     items, ties, split = manifest["counts"]["items"], manifest["ties"], manifest["split"]
     for table, columns in raw.columns.items():
         print(f"\n{table}: " + ", ".join(f"{name} from {column}" for name, column in columns.items()), end="")
@@ -121,6 +167,8 @@ def main(argv: list[str] | None = None) -> None:
         if cut in split:
             print(f"{cut}: {split[cut]['timestamp']} ({split[cut]['iso']})")
     print(f"\n{split_table(split)}\n")
+    if "labels" in manifest:
+        print(f"{labels_table(manifest['labels'])}\n")
     found = DataDirectory(Path(arguments.output_dir), manifest).audit
     print(f"{audit_summary(found)}\n" if found else "audit: left out, for there is no test event\n")
     print(f"{arguments.output_dir}: {split['kind']} split, written in {time.perf_counter() - start:.1f} s")

@@ -58,8 +58,10 @@ def audit(data: SplitEvents, catalog: Catalog | None = None) -> dict[str, Any]:
         What audit.json holds: `findings` (those with a count, errors first), `passed` (checks that found nothing),
         `skipped` (checks that this data cannot answer, with the reason), `counts` and the kind of split and clock.
     """
-    results = [check(data) for check in ON_ORDER]
     skipped: dict[str, str] = {}
+    if data.kind == "users":
+        skipped["users_core_fitted_on_test"] = "the split leaves held-out users without training events on purpose"
+    results = [check(data) for check in ON_ORDER if check.__name__ not in skipped]
     if data.clock == "utc":
         results += [check(data) for check in ON_CLOCK]
     else:

@@ -7,6 +7,11 @@ from typing import Any
 
 from llmrec.data.findings import SEVERITIES, counted, percent
 
+SPLITS = {
+    "leave_one_out": "leave-one-out",
+    "users": "by users, each with all events in one split and no cut in time",
+}
+
 
 def audit_summary(result: Mapping[str, Any]) -> str:
     """Write one line per finding, and before them how many there are of each severity.
@@ -65,7 +70,7 @@ def audit_page(result: Mapping[str, Any]) -> str:
     targets = f"{counted(counts['targets'], 'target')} (test events with a history)"
     parts = [
         "# Audit",
-        f"Split: {result['split_kind'].replace('_', '-')}; {clock}; {targets}.",
+        f"Split: {SPLITS.get(result['split_kind'], result['split_kind'])}; {clock}; {targets}.",
         table([{"split": name, **sizes} for name, sizes in counts["splits"].items()]),
         "## Findings",
     ]

@@ -10,6 +10,7 @@ from llmrec.data.split_events import SplitEvents
 
 DAY = 86_400
 WHOLE_DAYS = 0.99
+SPLIT_NAMES = {"leave_one_out": "leave-one-out", "users": "a split by users"}
 
 
 def future_training_events(data: SplitEvents) -> Finding:
@@ -50,15 +51,15 @@ def training_after_test_starts(data: SplitEvents) -> Finding:
     """Find training events later than the first test event, of whatever user."""
     start, median = data.test["timestamp"].min(), np.median(data.test["timestamp"].to_numpy())
     found = data.train.filter(pl.col("timestamp") > start)
+    by_construction = f", as {SPLIT_NAMES[data.kind]} has it by construction" if data.crosses_time else ""
     after_median = share(int((data.train["timestamp"] > median).sum()), data.train.height)
-    inherent = data.kind == "leave_one_out"
     return Finding(
         "training_after_test_starts",
         found.height,
         data.train.height,
-        "note" if inherent else "warning",
+        "note" if data.crosses_time else "warning",
         f"{percent(after_median)} of the training events are later than the median test event"
-        f"{', as leave-one-out has it by construction' if inherent else ''}: systems know coming trends, and a metric "
+        f"{by_construction}: systems know coming trends, and a metric "
         "here is no estimate for a deployment, only for comparing systems on this split.",
         data.examples(found.sort("timestamp", maintain_order=True).select("user", "item", "timestamp")),
     )
@@ -74,7 +75,7 @@ def targets_known_only_later(data: SplitEvents) -> Finding:
         "targets_known_only_later",
         found.height,
         data.targets.height,
-        "note" if data.kind == "leave_one_out" else graded(affected),
+        "note" if data.crosses_time else graded(affected),
         f"Nobody could have learned these items by then: up to {percent(affected)} of Recall@K is owed to the future.",
         data.examples(found.select("user", "item", "timestamp", "first_train_time")),
     )
@@ -92,7 +93,7 @@ def future_items(data: SplitEvents) -> Finding:
         "future_items",
         found.height,
         known.height,
-        "note" if data.kind == "leave_one_out" else graded(unborn),
+        "note" if data.crosses_time else graded(unborn),
         f"For the average target {percent(unborn)} of the training items were used by nobody before: a system that "
         "tells old items from new gains ranks by leaving them out, and no deployment would offer them.",
         data.examples(found.sort("first_time", maintain_order=True)),

@@ -119,7 +119,10 @@ class DataDirectory:
 
     @cached_property
     def interactions(self) -> pl.DataFrame:
-        """Events sorted by user, time and a salted hash: `user_id`, `item_id`, `timestamp`, optional columns."""
+        """Events sorted by user, time and a salted hash: `user_id`, `item_id`, `timestamp`, optional columns, `liked`.
+
+        `liked` (Boolean) is there where the data were prepared with likes and dislikes, as `manifest["labels"]` says.
+        """
         return pl.read_parquet(self.path / "interactions.parquet")
 
     @cached_property
@@ -155,7 +158,8 @@ class DataDirectory:
 
         Returns:
             One row per user, sorted by `user_id`, with lists `item_id` (string), `timestamp` (int64, seconds) and
-            `split` (string) in the order of `interactions`; dropped events are not in it.
+            `split` (string), and `liked` (bool) where the data hold labels, in the order of `interactions`; dropped
+            events are not in it.
         """
         return read_histories(self.path / "histories.arrow")
 

@@ -21,20 +21,21 @@ def group_by_user(interactions: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFr
     """Gather each user's events, dropped ones left out, in the order of the table.
 
     Args:
-        interactions: `user_id`, `item_id`, `timestamp`, users and times ascending.
+        interactions: `user_id`, `item_id`, `timestamp`, perhaps `liked`, users and times ascending.
         splits: `split` for each row of `interactions`.
 
     Returns:
-        One row per user: `user_id`, and lists `item_id`, `timestamp`, `split`.
+        One row per user: `user_id`, and lists `item_id`, `timestamp`, `split`, and `liked` where the events have it.
 
     >>> events = pl.DataFrame({"user_id": ["a", "a", "b"], "item_id": ["2", "1", "2"], "timestamp": [5, 6, 5]})
     >>> splits = pl.DataFrame({"split": ["train", "test", "dropped"]})
     >>> group_by_user(events, splits).rows()
     [('a', ['2', '1'], [5, 6], ['train', 'test'])]
     """
-    labelled = interactions.select("user_id", "item_id", "timestamp").with_columns(splits["split"])
+    labels = [name for name in ("liked",) if name in interactions.columns]
+    labelled = interactions.select("user_id", "item_id", "timestamp", *labels).with_columns(splits["split"])
     kept = labelled.filter(pl.col("split") != "dropped")
-    return kept.group_by("user_id", maintain_order=True).agg("item_id", "timestamp", "split")
+    return kept.group_by("user_id", maintain_order=True).agg("item_id", "timestamp", "split", *labels)
 
 
 def write_histories(path: str | os.PathLike[str], histories: pl.DataFrame) -> None:
@@ -47,6 +48,7 @@ def write_histories(path: str | os.PathLike[str], histories: pl.DataFrame) -> No
         item_id=List(Value("string")),
         timestamp=List(Value("int64")),
         split=List(Value("string")),
+        **({"liked": List(Value("bool"))} if "liked" in histories.columns else {}),
     )
     schema = features.arrow_schema
     with pa.OSFile(os.fspath(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
@@ -55,7 +57,7 @@ def write_histories(path: str | os.PathLike[str], histories: pl.DataFrame) -> No
 
 
 def read_histories(path: str | os.PathLike[str]) -> Dataset:
-    """Open histories memory-mapped: `user_id`, and lists `item_id`, `timestamp` (seconds), `split`."""
+    """Open histories memory-mapped: `user_id`, and lists `item_id`, `timestamp` (seconds), `split`, perhaps `liked`."""
     from datasets import Dataset
 
     return Dataset.from_file(os.fspath(path))
@@ -85,3 +87,18 @@ def indexed_histories(histories: Dataset, catalog: Catalog) -> Iterator[tuple[st
         for user_id, start, end in zip(batch["user_id"], [0, *ends[:-1]], ends, strict=True):
             items, timestamps, splits = (array[start:end] for array in arrays)
             yield user_id, items, timestamps, splits
+
+
+def likes_of(histories: Dataset) -> Iterator[np.ndarray]:
+    """Yield which events each user liked, (L,) bool, user by user as `indexed_histories`.
+
+    Raises:
+        ValueError: The histories hold no likes and dislikes.
+    """
+    if "liked" not in histories.column_names:
+        raise ValueError(
+            "the histories hold no likes and dislikes;\nprepare the data again with --like_at_least, for example 4"
+        )
+    for table in histories.select_columns(["liked"]).with_format("arrow").iter(batch_size=USERS_PER_BATCH):
+        for liked in pl.DataFrame(pl.from_arrow(table))["liked"]:
+            yield liked.to_numpy()

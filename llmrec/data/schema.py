@@ -10,6 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
+from llmrec.data.labels import LabelSettings
+
 REQUIRED = ("user_id", "item_id", "timestamp")
 OPTIONAL = {"event_type": pl.String, "rating": pl.Float64, "session_id": pl.String}
 INTERACTIONS_SCHEMA = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}
@@ -58,6 +60,8 @@ class RawTables:
         inputs: The files that were read, by name.
         columns: Canonical name to the column it was read from, for each table.
         notes: What a reader of the numbers should know of this source.
+        labels: How the ratings are to be read, where the source itself says what was liked.
+        user_splits: Split of each `user_id`, where the source itself parts its users.
     """
 
     interactions: pl.DataFrame
@@ -68,6 +72,8 @@ class RawTables:
     inputs: dict[str, Path]
     columns: dict[str, dict[str, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    labels: LabelSettings | None = None
+    user_splits: dict[str, str] | None = None
 
 
 def plain(name: str) -> str:

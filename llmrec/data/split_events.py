@@ -38,7 +38,10 @@ def ordered(splits: pl.DataFrame) -> pl.DataFrame:
 
 
 def kind_of(kept: pl.DataFrame) -> str:
-    """Say how events were parted: `temporal`, `leave_one_out` (most users have one test event, none more) or `other`.
+    """Say how events were parted.
+
+    `temporal`: training is over when the test starts. `users`: no user has events in both. `leave_one_out`: most users
+    have one test event, none more. Else `other`.
 
     >>> times = {"timestamp": [1, 2, 1, 3], "user": [0, 0, 1, 1], "split": ["train", "test"] * 2}
     >>> kind_of(pl.DataFrame(times)), kind_of(pl.DataFrame({**times, "timestamp": [1, 4, 2, 1]}))
@@ -47,6 +50,8 @@ def kind_of(kept: pl.DataFrame) -> str:
     train, test = kept.filter(split="train"), kept.filter(split="test")
     if train.select(pl.col("timestamp").max()).item() < test.select(pl.col("timestamp").min()).item():
         return "temporal"
+    if test.join(train, on="user", how="semi").is_empty():
+        return "users"
     most = test.height > train["user"].n_unique() / 2
     return "leave_one_out" if most and test["user"].is_unique().all() else "other"
 
@@ -60,7 +65,7 @@ class SplitEvents:
 
     Args:
         events: `user_id`, `item_id`, `timestamp`, `split`, users and times ascending, each user's in their order.
-        split_kind: `temporal` or `leave_one_out` where it is known; None infers it.
+        split_kind: `temporal`, `leave_one_out` or `users` where it is known; None infers it.
 
     Raises:
         ValueError: No event trains, or none is a test event.
@@ -83,8 +88,13 @@ class SplitEvents:
 
     @cached_property
     def kind(self) -> str:
-        """`temporal`, `leave_one_out` or `other`."""
+        """`temporal`, `leave_one_out`, `users` or `other`."""
         return self.split_kind or kind_of(self.kept)
+
+    @property
+    def crosses_time(self) -> bool:
+        """Whether the split by its nature trains on events later than some test events."""
+        return self.kind in ("leave_one_out", "users")
 
     @cached_property
     def _numbered(self) -> tuple[pl.DataFrame, pl.Series, pl.Series]:

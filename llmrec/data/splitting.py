@@ -1,12 +1,33 @@
-"""Which events train, choose and judge a model: one global cut in time, or each user's last two events."""
+"""Which events train, choose and judge a model: one cut in time, each user's last two events, or whole users."""
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
+from llmrec.data.ordering import mix, text_hashes
 from llmrec.data.times import clock_of
 
-KINDS = ("temporal", "leave_one_out")
+KINDS = ("temporal", "leave_one_out", "users")
+USERS_MEANING = (
+    "all events of a user have one split: what is learned of items comes from training users only, held-out users are "
+    "new to it, and there is no cut in time, so training events may be later than test events of others"
+)
+
+
+def check_fractions(validation_fraction: float, test_fraction: float) -> None:
+    """Raise unless both fractions are shares that leave something to train on.
+
+    Raises:
+        ValueError: They are not.
+    """
+    for name, fraction in (("validation_fraction", validation_fraction), ("test_fraction", test_fraction)):
+        if not 0 < fraction < 1:
+            raise ValueError(f"{name} {fraction!r} is not between 0 and 1; give for example 0.1")
+    if validation_fraction + test_fraction >= 1:
+        raise ValueError(
+            f"validation_fraction {validation_fraction!r} and test_fraction {test_fraction!r} leave no training"
+        )
 
 
 def temporal_cuts(timestamps: pl.Series, validation_fraction: float, test_fraction: float) -> tuple[int, int]:
@@ -29,13 +50,7 @@ def temporal_cuts(timestamps: pl.Series, validation_fraction: float, test_fracti
     >>> temporal_cuts(pl.Series(range(1_000_000_000, 1_000_000_010)), 0.2, 0.1)
     (1000000007, 1000000009)
     """
-    for name, fraction in (("validation_fraction", validation_fraction), ("test_fraction", test_fraction)):
-        if not 0 < fraction < 1:
-            raise ValueError(f"{name} {fraction!r} is not between 0 and 1; give for example 0.1")
-    if validation_fraction + test_fraction >= 1:
-        raise ValueError(
-            f"validation_fraction {validation_fraction!r} and test_fraction {test_fraction!r} leave no training"
-        )
+    check_fractions(validation_fraction, test_fraction)
     if clock_of(timestamps) == "ordinal":
         raise ValueError(
             f"timestamps up to {timestamps.max()!r} count events and tell no time, so one cut cannot part them;\n"
@@ -84,6 +99,37 @@ def leave_one_out_split(user_ids: pl.Series) -> pl.Series:
     return user_ids.to_frame("user_id").select(split=label).to_series()
 
 
+def users_split(user_ids: pl.Series, validation_fraction: float, test_fraction: float, seed: int = 0) -> pl.Series:
+    """Give all events of a user one split, drawn by a salted hash of the id.
+
+    Users stand in the order of the hash; the first `test_fraction` of them, at least one, are test, the next are
+    validation. Neither the order of the rows nor what a user did decides. Does not part events in time.
+
+    Args:
+        user_ids: Each event's user, in any order.
+        validation_fraction: Share of the users, in (0, 1).
+        test_fraction: Share of the users, in (0, 1).
+        seed: Another seed draws other users.
+
+    Raises:
+        ValueError: A fraction is out of range, or there are too few users.
+
+    >>> users_split(pl.Series(["a", "b", "a", "c", "d"]), 0.25, 0.25).to_list()
+    ['train', 'validation', 'train', 'test', 'train']
+    """
+    check_fractions(validation_fraction, test_fraction)
+    users = user_ids.unique().sort()
+    num_test, num_validation = (max(1, round(len(users) * share)) for share in (test_fraction, validation_fraction))
+    if num_test + num_validation >= len(users):
+        raise ValueError(f"{len(users)} users are too few for training, validation and test; give more")
+    keys = mix(text_hashes(users) ^ mix(np.array([seed], dtype=np.uint64) + np.uint64(0x9E3779B97F4A7C15)))
+    split = np.full(len(users), "train", dtype="<U10")
+    order = np.argsort(keys, kind="stable")
+    split[order[:num_test]] = "test"
+    split[order[num_test : num_test + num_validation]] = "validation"
+    return user_ids.replace_strict(users, pl.Series(split), return_dtype=pl.String).alias("split")
+
+
 def drop_rare(events: pl.DataFrame, min_user_events: int, min_item_events: int, kind: str) -> pl.DataFrame:
     """Drop training events of rare users and items until none is left (k-core); held-out events are never counted.
 
@@ -94,7 +140,7 @@ def drop_rare(events: pl.DataFrame, min_user_events: int, min_item_events: int, 
         events: `user_id`, `item_id`, `split`.
         min_user_events: Fewest training events of a user; 0 or 1 drops nobody.
         min_item_events: Fewest training events of an item; 0 or 1 drops none.
-        kind: `temporal` or `leave_one_out`.
+        kind: `temporal`, `leave_one_out` or `users`.
 
     Returns:
         (rows of `events`) the columns `split`, with `dropped` for what left, and `reason`, null for what stays.

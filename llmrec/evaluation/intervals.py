@@ -45,17 +45,37 @@ def bootstrap_means(
     values = np.asarray(values, dtype=np.float64)
     _check(values, draws)
     num_users = len(values)
-    generator = np.random.default_rng(seed)
     # Taken off and added back: equal values then give exactly that value, whatever the rounding of a sum.
     offset = values[0]
-    means = []
-    for size in _chunks(draws, num_users, max_chunk_entries):
-        drawn = generator.integers(num_users, size=(size, num_users))
-        drawn += num_users * np.arange(size)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=size * num_users).reshape(size, num_users)
-        means.append(offset + times.astype(np.float64) @ (values - offset) / num_users)
+    chunks = drawn_users(num_users, draws, seed, num_users, max_chunk_entries)
+    means = [offset + times.astype(np.float64) @ (values - offset) / num_users for times in chunks]
     # Adding back rounds: without it the mean of zeros and ones could fall below zero by the last bit.
     return np.clip(np.concatenate(means), values.min(axis=0), values.max(axis=0))
+
+
+def drawn_users(
+    num_users: int, draws: int, seed: int, entries_per_draw: int, max_chunk_entries: int = MAX_CHUNK_ENTRIES
+) -> Iterator[np.ndarray]:
+    """Yield how often each user was drawn, with replacement, as many as there are, a few draws at once.
+
+    Args:
+        num_users: Users to draw from, U.
+        draws: Number of resamples.
+        seed: Seed of the draws; the same seed draws the same users for everyone.
+        entries_per_draw: Numbers that the caller holds for each draw.
+        max_chunk_entries: Numbers that the caller may hold at once; changes nothing else.
+
+    Yields:
+        (some draws, U) int64, in all `draws` rows.
+
+    >>> sum(times.sum(axis=1).tolist() == [3] * len(times) for times in drawn_users(3, 10, 0, 3, max_chunk_entries=12))
+    3
+    """
+    generator = np.random.default_rng(seed)
+    for size in _chunks(draws, entries_per_draw, max_chunk_entries):
+        drawn = generator.integers(num_users, size=(size, num_users))
+        drawn += num_users * np.arange(size)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=size * num_users).reshape(size, num_users)
 
 
 def user_means(values: np.ndarray) -> np.ndarray:
@@ -204,8 +224,8 @@ def _check(values: np.ndarray, draws: int = DRAWS) -> None:
         raise ValueError(f"draws is {draws!r}: give at least 1; 2,000 make an interval's ends steady")
 
 
-def _chunks(draws: int, num_users: int, max_chunk_entries: int) -> Iterator[int]:
+def _chunks(draws: int, entries_per_draw: int, max_chunk_entries: int) -> Iterator[int]:
     """Yield how many draws to hold at once, until all are done."""
-    chunk = max(1, max_chunk_entries // num_users)
+    chunk = max(1, max_chunk_entries // entries_per_draw)
     for start in range(0, draws, chunk):
         yield min(chunk, draws - start)

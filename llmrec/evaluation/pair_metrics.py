@@ -108,7 +108,7 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     0.875
     """
     labels, scores = _checked(labels, scores)
-    value = _auc_of_groups(labels, scores, np.zeros(len(labels), dtype=np.int64))[0]
+    value = auc_of_groups(labels, scores, np.zeros(len(labels), dtype=np.int64))[0]
     if np.isnan(value):
         raise ValueError(f"all labels are {int(labels[0])}: AUC compares positive with negative pairs; give both")
     return float(value)
@@ -147,11 +147,38 @@ def user_auc(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> UserA
     users = np.asarray(users)
     if users.shape != labels.shape:
         raise ValueError(f"users of shape {users.shape!r} for {len(labels)} pairs: give one per pair")
-    values = _auc_of_groups(labels, scores, np.unique(users, return_inverse=True)[1])
+    values = auc_of_groups(labels, scores, np.unique(users, return_inverse=True)[1])
     kept = values[~np.isnan(values)]
     if not len(kept):
         raise ValueError(f"none of {len(values)} users has both labels: AUC compares a user's positive with its others")
     return UserAUC(float(kept.mean()), len(kept), len(values) - len(kept))
+
+
+def auc_of_groups(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return the AUC within each group; NaN where a label is missing.
+
+    Args:
+        labels: (number of pairs,) bool.
+        scores: (number of pairs,) float64.
+        groups: (number of pairs,) int64, numbered from 0.
+
+    >>> auc_of_groups(np.array([True, False, True]), np.array([2.0, 1.0, 3.0]), np.array([0, 0, 1])).tolist()
+    [1.0, nan]
+    """
+    order = np.lexsort((scores, groups))
+    labels, scores, groups = labels[order], scores[order], groups[order]
+    starts = np.ones(len(labels), dtype=bool)  # of a run of equal scores in one group
+    starts[1:] = (scores[1:] != scores[:-1]) | (groups[1:] != groups[:-1])
+    first = np.flatnonzero(starts)
+    run_lengths = np.diff(np.append(first, len(labels)))
+    mid_places = np.repeat(first + (run_lengths + 1) / 2, run_lengths)  # from 1, over all groups
+    sizes = np.bincount(groups)
+    mid_ranks = mid_places - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    positives = np.bincount(groups, weights=labels)
+    rank_sums = np.bincount(groups, weights=mid_ranks * labels)
+    wins = rank_sums - positives * (positives + 1) / 2
+    comparisons = positives * (sizes - positives)
+    return np.divide(wins, comparisons, out=np.full(len(sizes), np.nan), where=comparisons > 0)
 
 
 def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
@@ -194,24 +221,6 @@ PAIR_METRICS = {
     "auc": auc,
     "log_loss": log_loss,
 }
-
-
-def _auc_of_groups(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Return the AUC within each group, numbered from 0; NaN where a label is missing."""
-    order = np.lexsort((scores, groups))
-    labels, scores, groups = labels[order], scores[order], groups[order]
-    starts = np.ones(len(labels), dtype=bool)  # of a run of equal scores in one group
-    starts[1:] = (scores[1:] != scores[:-1]) | (groups[1:] != groups[:-1])
-    first = np.flatnonzero(starts)
-    run_lengths = np.diff(np.append(first, len(labels)))
-    mid_places = np.repeat(first + (run_lengths + 1) / 2, run_lengths)  # from 1, over all groups
-    sizes = np.bincount(groups)
-    mid_ranks = mid_places - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    positives = np.bincount(groups, weights=labels)
-    rank_sums = np.bincount(groups, weights=mid_ranks * labels)
-    wins = rank_sums - positives * (positives + 1) / 2
-    comparisons = positives * (sizes - positives)
-    return np.divide(wins, comparisons, out=np.full(len(sizes), np.nan), where=comparisons > 0)
 
 
 def _checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

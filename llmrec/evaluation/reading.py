@@ -8,7 +8,8 @@ from typing import Any
 TITLES = {
     **{"ndcg": "NDCG", "recall": "Recall", "hit": "Hit", "precision": "Precision", "f1": "F1", "map": "MAP"},
     **{"mrr": "MRR", "coverage": "Coverage", "novelty": "Novelty", "popularity": "Popularity"},
-    "diversity": "Diversity",
+    **{"diversity": "Diversity", "auc": "AUC", "user_auc": "AUC per user", "log_loss": "Log-loss"},
+    **{"accuracy": "Accuracy"},
 }
 
 

@@ -31,7 +31,14 @@ def headline(results: Mapping[str, Any]) -> str:
     """Write the start of the page, for a terminal: the verdict, whom it is about, the table of the leading cutoff."""
     systems = next(section for section in report_sections(results) if section.key == "systems")
     about = summary(results["protocol"])
-    return "\n\n".join([_escaped(verdict(results)), f"{about}.", _table(systems.tables[0])]) + "\n"
+    return "\n\n".join([_escaped(verdict(results)), f"{about}.", table_lines(systems.tables[0])]) + "\n"
+
+
+def table_lines(table: Table) -> str:
+    """Write a table in Markdown, a line for each row."""
+    rule = ["---:" if side == "r" else "---" for side in table.alignment]
+    rows = [[_cell(cell) for cell in row] for row in table.rows]
+    return _lines([[_escaped(name) for name in table.header], rule, *rows])
 
 
 def _section(section: Section) -> Iterable[str]:
@@ -39,7 +46,7 @@ def _section(section: Section) -> Iterable[str]:
     if section.notes:
         body.append("\n".join(_note(note) for note in section.notes))
     for table in section.tables:
-        body += [f"### {_escaped(table.caption)}"] * bool(table.caption) + [_table(table)]
+        body += [f"### {_escaped(table.caption)}"] * bool(table.caption) + [table_lines(table)]
     figures_alone = not section.notes and not section.tables
     return [] if figures_alone else [f"## {_escaped(section.title)}", *body]
 
@@ -48,12 +55,6 @@ def _note(note: Note) -> str:
     tag = f"{note.tag}: " if note.tag else ""
     lines = [f"- **{_escaped(tag + note.label)}{'.' if note.tag else ':'}** {_escaped(note.text)}"]
     return "\n".join([*lines, *(f"  - {_escaped(detail)}" for detail in note.details)])
-
-
-def _table(table: Table) -> str:
-    rule = ["---:" if side == "r" else "---" for side in table.alignment]
-    rows = [[_cell(cell) for cell in row] for row in table.rows]
-    return _lines([[_escaped(name) for name in table.header], rule, *rows])
 
 
 def _lines(rows: Sequence[Sequence[str]]) -> str:
