@@ -13,7 +13,7 @@ from pathlib import Path
 
 CONFIG_NAME = "llmrec_config.json"
 FORMAT_VERSION = 2
-HEADS = ("dual",)
+HEADS = ("dual", "cross", "verbalizer")
 POOLINGS = ("mean", "last")
 
 
@@ -25,7 +25,8 @@ class RecommenderConfig:
         base_model: Hub name of the checkpoint the adapter was trained on, or a local one's path from the saved folder.
         base_revision: commit of that checkpoint on the Hub, or None when it came from a package or a folder.
         base_sha256: SHA-256 of the checkpoint's weights, the same wherever they came from.
-        head: kind of scoring head; `dual` scores the whole catalogue by one inner product.
+        head: what scores candidates. `dual` scores the whole catalogue by one inner product, and is there whatever is
+            said here; `cross` and `verbalizer` score candidates that have read the history, proposed by `dual`.
         hybrid: whether known items have learned residuals and biases beside their text.
         popularity_weight: share of log(1 + an item's training events) in its score (`hybrid`): 1 ranks as people
             choose, 0 by what the history says alone, which serves rare items.
@@ -34,6 +35,7 @@ class RecommenderConfig:
         max_vector_events: events older than the text that stand as their item vector alone, one position each.
         window_overlap: share of the text budget kept when the window has to move on, in [0, 1).
         max_item_tokens: tokens of an item's text that its frozen embedding reads.
+        max_candidate_tokens: tokens that a candidate's block may have; a longer one is an error.
         has_clock: whether timestamps are times; False where they only order the events.
         format_version: version of the folder format.
 
@@ -52,13 +54,14 @@ class RecommenderConfig:
     max_vector_events: int = 32
     window_overlap: float = 0.5
     max_item_tokens: int = 64
+    max_candidate_tokens: int = 64
     has_clock: bool = True
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         _require(self.head in HEADS, "head", self.head, f"is not one of {', '.join(HEADS)}")
         _require(self.pooling in POOLINGS, "pooling", self.pooling, f"is not one of {', '.join(POOLINGS)}")
-        for name in ("max_tokens", "max_vector_events", "max_item_tokens"):
+        for name in ("max_tokens", "max_vector_events", "max_item_tokens", "max_candidate_tokens"):
             _require(isinstance(getattr(self, name), int), name, getattr(self, name), "is no whole number")
         weight = self.popularity_weight
         _require(isinstance(weight, (int, float)), "popularity_weight", weight, "is no number")
@@ -70,7 +73,8 @@ class RecommenderConfig:
             self.max_vector_events >= 0, "max_vector_events", self.max_vector_events, "is negative; 0 turns it off"
         )
         _require(0 <= self.window_overlap < 1, "window_overlap", self.window_overlap, "is not in [0, 1)")
-        _require(self.max_item_tokens >= 4, "max_item_tokens", self.max_item_tokens, "is below 4")
+        for name in ("max_item_tokens", "max_candidate_tokens"):
+            _require(getattr(self, name) >= 4, name, getattr(self, name), "is below 4")
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write the configuration to `folder` as sorted JSON: equal settings give equal bytes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,10 +20,14 @@ from llmrec.data.catalog import Catalog
 from llmrec.hub.folder import ITEMS, check_folder, load_tables, read_item_embeddings, save_folder
 from llmrec.models.adapter import inner, load_adapter
 from llmrec.models.backbone import load_backbone, load_tokenizer
+from llmrec.models.candidate_heads import empty_candidate_head
 from llmrec.models.items import ItemTable
 from llmrec.models.modeling import RecModel
+from llmrec.ranking.candidates import CandidateScorer
+from llmrec.ranking.cascade import CascadeScorer
 from llmrec.ranking.dual import DualScorer, catalogue_scoring
 from llmrec.ranking.item_index import encode_catalog, encode_texts
+from llmrec.ranking.open_history import Candidate, OpenHistory
 from llmrec.ranking.ranks import top_k
 from llmrec.text.processor import Processor
 from llmrec.text.request import Event, Request
@@ -32,6 +36,8 @@ from llmrec.text.template import PromptTemplate
 
 READ_AT_ONCE = 32
 """Histories in a batch."""
+NUM_CANDIDATES = 100
+"""Items that the dual head proposes to a candidate head, unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ class Recommendation:
 
     Attributes:
         item_id: the item.
-        score: the logit c(u) . c(i) / tau + bias, popularity in the bias (`ItemTable`). Higher is better.
+        score: the logit c(u) . c(i) / tau + bias, popularity in the bias (`ItemTable`); of a candidate head where there
+            is one. Higher is better.
         rank: 1 for the best.
         text: the item's text attributes.
     """
@@ -68,6 +75,7 @@ class Recommender:
         self.items = items
         self.config = config
         self.checkpoint = checkpoint
+        self._scoring: tuple[Hashable, Callable[[Tensor], Tensor]] | None = None
 
     @classmethod
     def from_pretrained(
@@ -115,7 +123,8 @@ class Recommender:
         table = ItemTable(text, config.hybrid, popularity_weight=config.popularity_weight)
         if config.hybrid:
             load_tables(folder, table)
-        model = load_adapter(RecModel.from_backbone(backbone, config.pooling, table), folder)
+        head = empty_candidate_head(config.head, backbone.config.hidden_size)
+        model = load_adapter(RecModel.from_backbone(backbone, config.pooling, table, head), folder)
         chosen = device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
         return cls(model.to(chosen).eval(), processor, catalog, config, checkpoint)
 
@@ -134,18 +143,39 @@ class Recommender:
         config = replace(self.config, base_model=self.checkpoint.name_from(folder))
         save_folder(folder, self.model, self.processor, self.items, config)
 
-    def recommend(self, history: Sequence[Event], k: int = 10, exclude_seen: bool = True) -> list[Recommendation]:
+    def open(self, history: Sequence[Event]) -> OpenHistory:
+        """Read a history once, to score and recommend from it again and again, and to append events to it.
+
+        Raises:
+            ValueError: as `recommend`.
+        """
+        return OpenHistory(inner(self.model).eval(), self.processor, self.items, self._encode, history)
+
+    def recommend(
+        self,
+        history: Sequence[Event] | OpenHistory,
+        k: int = 10,
+        exclude_seen: bool = True,
+        num_candidates: int = NUM_CANDIDATES,
+    ) -> list[Recommendation]:
         """Return the `k` best catalogue items for one history, best first.
 
         Args:
-            history: events, oldest first; known items by `item_id`, unknown ones by their text fields.
+            history: events, oldest first; known items by `item_id`, unknown ones by their text fields. Or one that was
+                opened (`open`).
             k: number of items.
             exclude_seen: whether items of the history are left out.
+            num_candidates: items that the dual head proposes for a candidate head to rank, at least `k`; without a
+                candidate head it means nothing.
 
         Raises:
             ValueError: if the history is empty, out of order, or has an event that is neither known nor has text.
         """
-        return self.recommend_batch([history], k, exclude_seen)[0]
+        if not isinstance(history, OpenHistory):
+            return self.recommend_batch([history], k, exclude_seen, num_candidates)[0]
+        check_k(k)
+        scores = self._score_catalogue(history.user_state[None])[0]
+        return self._recommendations(history.rank(scores, k, exclude_seen, num_candidates))
 
     def check_history(self, history: Sequence[Event]) -> None:
         """Raise what `recommend` would raise for this history, without reading it."""
@@ -153,49 +183,62 @@ class Recommender:
 
     @torch.inference_mode()
     def recommend_batch(
-        self, histories: Sequence[Sequence[Event]], k: int = 10, exclude_seen: bool = True
+        self,
+        histories: Sequence[Sequence[Event]],
+        k: int = 10,
+        exclude_seen: bool = True,
+        num_candidates: int = NUM_CANDIDATES,
     ) -> list[list[Recommendation]]:
         """Return the `k` best catalogue items for each history; see `recommend`."""
-        if not isinstance(k, int) or k < 1:
-            raise ValueError(f"k={k!r}: give a whole number of items, at least 1.")
+        check_k(k)
         new: list[dict[str, str]] = []
-        requests = [Request(self.items, history, new=new) for history in histories]
-        score = catalogue_scoring(inner(self.model))
+        requests = [Request(self.items, history, new=new) for history in histories]  # all are checked before any work
+        if self.config.head != "dual":
+            opened = map(self.open, histories)
+            return [self.recommend(history, k, exclude_seen, num_candidates) for history in opened]
         with self._with_new_items(new):
             states = self._read(requests)
         results = []
         for request, state in zip(requests, states, strict=True):
-            scores = score(state[None])
+            scores = self._score_catalogue(state[None])
             seen = np.unique(request.items[request.items < len(self.items)])
             best = top_k(scores, k, [seen] if exclude_seen else None)[0]
-            results.append(
-                [
-                    Recommendation(self.items.ids[item], float(scores[0, item]), rank, self.items.attributes(item))
-                    for rank, item in enumerate((int(item) for item in best if item >= 0), start=1)
-                ]
-            )
+            results.append(self._recommendations([(int(item), float(scores[0, item])) for item in best if item >= 0]))
         return results
 
-    @torch.inference_mode()
-    def score(self, history: Sequence[Event], candidates: Sequence[str | Mapping[str, str]]) -> list[float]:
+    def _recommendations(self, ranked: Sequence[tuple[int, float]]) -> list[Recommendation]:
+        return [
+            Recommendation(self.items.ids[item], score, rank, self.items.attributes(item))
+            for rank, (item, score) in enumerate(ranked, start=1)
+        ]
+
+    def score(self, history: Sequence[Event] | OpenHistory, candidates: Sequence[Candidate]) -> list[float]:
         """Score candidates for one history: item ids, or dicts of text for items the catalogue lacks.
+
+        Neither their order nor what stands beside them matters; one given twice is scored twice.
 
         Returns:
             One logit per candidate, in their order; see `Recommendation.score`.
 
         Raises:
-            ValueError: if a candidate is neither known nor has text; or as in `recommend`.
+            ValueError: if a candidate is neither known nor has text, or has more tokens than a candidate may; or as in
+                `recommend`.
         """
-        if isinstance(candidates, (str, Mapping)):
-            raise TypeError(f"candidates {candidates!r} are no list: give a list of item ids or dicts of text.")
-        events = [{"item_id": entry} if isinstance(entry, str) else entry for entry in candidates]
-        if not events:
-            return []
-        request = Request(self.items, history, events)
-        with self._with_new_items(request.new):
-            model = inner(self.model)
-            rows = torch.as_tensor(request.candidates, device=model.device)
-            return catalogue_scoring(model, rows)(self._read([request]))[0].tolist()
+        opened = history if isinstance(history, OpenHistory) else self.open(history)
+        return opened.score(candidates)
+
+    @property
+    def version(self) -> Hashable:
+        """What changes when the weights or the items do: open histories and encoded items are worthless then."""
+        table = inner(self.model).rec_items
+        weights = sum(weight._version for weight in self.model.parameters())
+        return id(table), weights, self.popularity_weight
+
+    def _score_catalogue(self, states: Tensor) -> Tensor:
+        """Return the scores (B, N) of user states (B, D); what that takes is made once for each version."""
+        if self._scoring is None or self._scoring[0] != self.version:
+            self._scoring = self.version, catalogue_scoring(inner(self.model))
+        return self._scoring[1](states)
 
     def replace_items(self, catalog: Catalog) -> None:
         """Rank the items of another catalogue from now on.
@@ -223,9 +266,29 @@ class Recommender:
         model.rec_items = table.select(torch.tensor(rows))
         self.items = catalog
 
-    def scorer(self, batch_size: int = 32, shard: tuple[int, int] = (0, 1), progress: bool = False) -> DualScorer:
-        """Return what the evaluator asks for catalogue scores; see `DualScorer`."""
-        return DualScorer(self.model, self.processor, self.items, batch_size, shard, progress)
+    def scorer(
+        self,
+        batch_size: int = 32,
+        shard: tuple[int, int] = (0, 1),
+        progress: bool = False,
+        num_candidates: int | None = 0,
+        mask_seen: bool = True,
+    ) -> DualScorer | CascadeScorer:
+        """Return what the evaluator asks for catalogue scores.
+
+        Args:
+            batch_size: histories read at once.
+            shard: (index, count) of this process.
+            progress: whether to show a progress bar.
+            num_candidates: items that the candidate head ranks: 0 leaves all to the dual head, None takes the whole
+                catalogue.
+            mask_seen: whether items of the history are kept out of them.
+        """
+        dual = DualScorer(self.model, self.processor, self.items, batch_size, shard, progress)
+        if num_candidates == 0:
+            return dual
+        ranker = CandidateScorer(self.model, self.processor, self.items, progress=progress and num_candidates is None)
+        return CascadeScorer(dual, ranker, num_candidates, mask_seen)
 
     @contextmanager
     def _with_new_items(self, new: Sequence[dict[str, str]]) -> Iterator[None]:
@@ -260,6 +323,12 @@ class Recommender:
         with self.model.disable_adapter():
             backbone = inner(self.model).backbone
             return encode_texts(backbone, self.processor.tokenizer, texts, self.config.max_item_tokens)
+
+
+def check_k(k: int) -> None:
+    """Raise ValueError unless `k` is a number of items."""
+    if not isinstance(k, int) or k < 1:
+        raise ValueError(f"k={k!r}: give a whole number of items, at least 1.")
 
 
 def _adapter_folder(name: str, revision: str | None, token: str | None) -> Path:

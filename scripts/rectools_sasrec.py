@@ -1,6 +1,7 @@
 """SASRec of RecTools, trained and ranked for `compare_sasrec.py`, in an environment of its own.
 
 RecTools pins an older numpy than llmrec uses, so this file imports nothing of llmrec: arrays come in and go out.
+Started without a folder it only shows that it can start.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ def interactions(user: np.ndarray, item: np.ndarray) -> Dataset:
     return Dataset.construct(frame)
 
 
-def ranked(model: SASRecModel, user: np.ndarray, item: np.ndarray, num_users: int) -> np.ndarray:
-    """Return (num_users, CUTOFF) items, best first, -1 where there is none; items of the history are left out."""
-    found = np.full((num_users, CUTOFF), -1)
+def ranked(model: SASRecModel, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """Return (number of users, CUTOFF) items, best first, -1 where there is none; seen items are left out."""
+    found = np.full((user.max() + 1, CUTOFF), -1)  # every user has a history
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # unknown items in a history
         lists = model.recommend(np.unique(user), interactions(user, item), CUTOFF, True, on_unsupported_targets="warn")
@@ -54,16 +55,17 @@ def main(folder: Path) -> None:
     while idle < settings["patience"] and (seconds < settings["seconds"] or len(curve) < settings["epochs"]):
         began = time.perf_counter()
         model.fit_partial(training, 1, 1)
-        lists = ranked(model, given["validation_user"], given["validation_item"], len(targets))
+        lists = ranked(model, given["validation_user"], given["validation_item"])
         seconds += time.perf_counter() - began
         curve.append({"epoch": len(curve) + 1, "value": ndcg(lists, targets), "seconds": seconds})
         idle += 1
         if curve[-1]["value"] > best:
             best, idle = curve[-1]["value"], 0
-            test = ranked(model, given["test_user"], given["test_item"], len(given["test_targets"]))
+            test = ranked(model, given["test_user"], given["test_item"])
             np.savez(folder / "lists.npz", validation=lists, test=test)
     (folder / "curve.json").write_text(json.dumps(curve))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    for folder in sys.argv[1:]:
+        main(Path(folder))

@@ -198,7 +198,7 @@ def test_after_a_failure_the_item_table_is_whole(recommender, monkeypatch):
     before = recommender.score(HISTORY, IDS)
     monkeypatch.setattr(recommender.processor, "batch", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        recommender.score([NEW], [NEW])
+        recommender.recommend([NEW])
     monkeypatch.undo()
     assert recommender.score(HISTORY, IDS) == before
 
@@ -264,6 +264,18 @@ def test_replaced_items_are_not_trained_where_the_old_ones_were_not(own, tmp_pat
     loaded = Recommender.from_pretrained(tmp_path)
     loaded.replace_items(changed_catalog())
     assert not any(weight.requires_grad for weight in rec_model(loaded).rec_items.parameters())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_what_is_dropped_in_training_outlives_other_items(own, training):
+    """Replaced for good, or for the length of a request."""
+    model = rec_model(own)
+    model.rec_items.residual_dropout, model.vector_dropout = 0.4, 0.3
+    own.recommend([NEW], k=3)
+    own.model.train(training)
+    own.replace_items(changed_catalog())
+    assert (model.rec_items.residual_dropout, model.vector_dropout) == (0.4, 0.3)
+    assert model.training == model.rec_items.training == training
 
 
 def test_items_are_the_catalogue(recommender):

@@ -13,30 +13,22 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
 
 from llmrec.baselines.content import ContentBaseline
 from llmrec.baselines.counting import Popularity
 from llmrec.baselines.folder import check_record, read_baselines
 from llmrec.baselines.training_events import TrainingEvents
 from llmrec.commands.arguments import parse_arguments, print_settings
-from llmrec.commands.subject import describe_subject, training_curve
+from llmrec.commands.evaluate_pairs import evaluate_pairs
+from llmrec.commands.subject import describe_subject, load_subject, training_curve, use_popularity_weight
 from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
-from llmrec.data.near_duplicates import near_duplicate_groups
 from llmrec.evaluation.cases import Cases
-from llmrec.evaluation.evaluator import (
-    CatalogueScorer,
-    Details,
-    Ranking,
-    collect,
-    evaluate_system,
-    rank_system,
-    score_ranks,
-    user_metrics,
-)
+from llmrec.evaluation.evaluator import CatalogueScorer, user_metrics
 from llmrec.evaluation.list_metrics import list_metrics, users_per_item
+from llmrec.evaluation.rankings import Questions, Rankings
 from llmrec.evaluation.report import case_table, check_report_folder, write_report
 from llmrec.evaluation.results import (
+    PROPOSER,
     SUBJECT,
     build_results,
     describe_protocol,
@@ -44,11 +36,10 @@ from llmrec.evaluation.results import (
     shuffle_results,
     stratified_results,
 )
-from llmrec.evaluation.shuffles import first_targets, shuffle_order, shuffle_times
 from llmrec.evaluation.strata import strata_of
 from llmrec.evaluation.table import headline
 from llmrec.models.adapter import inner
-from llmrec.recommender import Recommender
+from llmrec.recommender import NUM_CANDIDATES, Recommender
 
 ORDERLESS = ("popularity", "recent_popularity")
 """Baselines that read no history: shuffling one cannot change them."""
@@ -60,6 +51,10 @@ class EvaluateArguments:
 
     data_dir: str = field(metadata={"help": "Data directory made by `llmrec prepare`."})
     output_dir: str = field(metadata={"help": "Folder for results.json, results.md, results.html and the tables."})
+    task: Literal["ranking", "pointwise"] = field(
+        default="ranking",
+        metadata={"help": "Rank the catalogue for the next item, or judge likes and dislikes (pointwise)."},
+    )
     model: str | None = field(
         default=None, metadata={"help": "Adapter: output folder of `llmrec train`, or a Hub name; none for baselines."}
     )
@@ -76,6 +71,17 @@ class EvaluateArguments:
         default=None,
         metadata={"help": "Share of popularity in the adapter's scores, in [0, 1]; by default as it was saved."},
     )
+    head: Literal["saved", "dual", "cross", "verbalizer"] = field(
+        default="saved",
+        metadata={"help": "Head that ranks: the one the adapter was saved with, or its dual head alone."},
+    )
+    candidates: str = field(
+        default=str(NUM_CANDIDATES),
+        metadata={
+            "help": "Items that the dual head proposes to a candidate head, in the whole-catalogue ranking; `all` has "
+            "it rank every item, exactly: for small catalogues."
+        },
+    )
     shuffles: bool = field(
         default=True, metadata={"help": "Also rank each user's first target after shuffled order and shuffled times."}
     )
@@ -90,7 +96,30 @@ class EvaluateArguments:
 
 def main(argv: list[str] | None = None) -> None:
     """Parse, evaluate, print the table."""
-    evaluate(parse_arguments("evaluate", EvaluateArguments, argv))
+    arguments = parse_arguments("evaluate", EvaluateArguments, argv)
+    (judge if arguments.task == "pointwise" else evaluate)(arguments)
+
+
+def judge(arguments: EvaluateArguments) -> dict[str, Any]:
+    """Judge likes and dislikes by an adapter; see `evaluate_pairs`.
+
+    Raises:
+        ValueError: if there is no adapter, or the data have no likes.
+        FileNotFoundError: if the data directory or the adapter are missing.
+    """
+    if arguments.model is None:
+        raise ValueError("--task pointwise without --model: give an adapter of `llmrec train --task pointwise`.")
+    state = join_processes()
+    if state.num_processes > 1:
+        raise ValueError("--task pointwise runs in one process: call `llmrec evaluate` without accelerate launch.")
+    print_settings(arguments)
+    directory = DataDirectory.open(arguments.data_dir)
+    recommender = load_subject(
+        arguments.model, arguments.revision, arguments.base_model, directory.catalog, state.device
+    )
+    return evaluate_pairs(
+        directory, recommender, arguments.split, arguments.max_users, arguments.seed, arguments.output_dir
+    )
 
 
 def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
@@ -103,93 +132,109 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
         ValueError: if the split or data do not allow it, or there is neither a model nor baselines.
         FileNotFoundError: if the data directory, the adapter or the baselines are missing.
     """
-    state = PartialState(cpu=not torch.cuda.is_available())
-    if int(os.environ.get("WORLD_SIZE", "1")) != state.num_processes:
-        raise ValueError("launched as several processes that do not know each other: set ACCELERATE_USE_CPU=true.")
+    state = join_processes()
     if arguments.model is None and arguments.baselines is None:
         raise ValueError("neither --model nor --baselines: give an adapter, a folder of `llmrec baselines`, or both.")
     if state.is_main_process:
         print_settings(arguments)
     directory = DataDirectory.open(arguments.data_dir)
-    cases = read_cases(directory, arguments)
-    has_clock = directory.manifest["clock"] != "ordinal"
-    details = Details(
-        near_duplicate_groups(directory.catalog), np.isin(np.arange(len(cases)), cases.first_of_each_user)
-    )
-    firsts = first_targets(cases)
-    altered = {"order": shuffle_order(firsts, arguments.seed)} if arguments.shuffles else {}
-    if arguments.shuffles and has_clock:
-        altered["time"] = shuffle_times(firsts, arguments.seed)
-    record: dict[str, Any] = {}
-    baselines: dict[str, CatalogueScorer] = {}
-    if arguments.baselines is not None:
-        check_record(arguments.baselines, sha256_of(directory.path / MANIFEST))
-        baselines, record = read_baselines(arguments.baselines)
-    recommender = load_recommender(arguments, directory, state.device)
+    questions = read_questions(directory, arguments)
+    baselines, searches = load_baselines(directory, arguments.baselines)
+    recommender = None
+    if arguments.model is not None:
+        recommender = load_subject(
+            arguments.model, arguments.revision, arguments.base_model, directory.catalog, state.device
+        )
     saved_weight = use_popularity_weight(recommender, arguments.popularity_weight)
-    scorer = None
-    if recommender is not None:
-        shard = (state.process_index, state.num_processes)
-        scorer = recommender.scorer(arguments.batch_size, shard, progress=state.is_main_process)
+    num_candidates = read_num_candidates(arguments, recommender)
+    scorers = {} if recommender is None else subject_scorers(recommender, arguments, num_candidates, state)
     check_report_folder(arguments.output_dir)
     if state.is_main_process:
-        print(f"{len(cases)} targets of {len(firsts)} users, {len(directory.catalog)} items", flush=True)
+        sizes = f"{len(questions.cases)} targets of {len(questions.firsts)} users, {len(directory.catalog)} items"
+        print(sizes, flush=True)
 
-    rankings: dict[str, Ranking] = {}
-    shuffled: dict[str, dict[str, np.ndarray]] = {}
-    if scorer is not None:
-
-        def rank(asked: Cases, recorded: Details | None = None) -> Ranking | None:
-            parts = gather_object([score_ranks(scorer, asked, arguments.mask_seen, recorded)])
-            return collect(parts, len(asked)) if state.is_main_process else None
-
-        whole, changed = rank(cases, details), {kind: rank(asked) for kind, asked in altered.items()}
-        if whole is not None:
-            rankings[SUBJECT] = whole
-            shuffled[SUBJECT] = {kind: ranking.ranks for kind, ranking in changed.items() if ranking is not None}
+    rankings = Rankings(questions, arguments.mask_seen)
+    for name, scorer in scorers.items():
+        rankings.add(name, scorer, kinds=("order", "time") if name == SUBJECT else (), shared=True)
     if not state.is_main_process:
         return {}
-
     events = TrainingEvents.from_histories(directory.histories(), directory.catalog)
     text = None if recommender is None else inner(recommender.model).rec_items.text.cpu().numpy()
     if arguments.baselines is None and text is not None:
         baselines = {"content": ContentBaseline(text), "popularity": Popularity.from_events(events)}
     for name, system in baselines.items():
         print(f"ranking by {name}", flush=True)
-        rankings[name] = rank_system(system, cases, arguments.mask_seen, details)
-        if "order" in altered and name not in ORDERLESS:
-            shuffled[name] = {"order": evaluate_system(system, altered["order"], arguments.mask_seen)}
-    for name, kinds in shuffled.items():
-        kinds["as_is"] = rankings[name].ranks[cases.first_of_each_user]
+        rankings.add(name, system, kinds=() if name in ORDERLESS else ("order",))
 
-    per_user = {name: user_metrics(ranking.ranks, cases) for name, ranking in rankings.items()}
-    protocol = describe_protocol(
-        directory, cases, arguments.mask_seen, events.counts, seed=arguments.seed, targets=arguments.targets
-    )
-    strata = strata_of(cases, events.counts, has_clock)
-    shown_to = users_per_item(events.items, events.num_items)
-    results = build_results(protocol, per_user)
-    results |= {
-        "subject": None,
-        "strata": stratified_results(results, cases, rankings, strata),
-        "near_duplicates": near_duplicate_results(results, cases, rankings, details.groups),
-        "shuffles": shuffle_results(protocol, firsts, shuffled) if altered else None,
-        "lists": {
-            name: list_metrics(ranking.lists[details.listed], shown_to, len(events.items), text, details.list_length)
-            for name, ranking in rankings.items()
-        },
-        "searches": {name: record["systems"][name]["search"] for name in baselines} if record else {},
-        "training": {},
-        "audit": directory.audit,
-    }
+    about = {"subject": None, "training": {}, "searches": searches, "audit": directory.audit}
     if recommender is not None and arguments.model is not None:
-        results["subject"] = describe_subject(recommender, arguments.model, arguments.revision, saved_weight)
-        results["training"] = {SUBJECT: training_curve(arguments.model)}
-    table = case_table(cases, rankings, strata, directory.catalog.ids)
-    write_report(results, per_user, table, arguments.output_dir)
+        about["subject"] = describe_subject(recommender, arguments.model, arguments.revision, saved_weight)
+        about["training"] = {SUBJECT: training_curve(arguments.model)}
+    if PROPOSER in scorers:
+        about["cascade"] = cascade_results(rankings, num_candidates)
+    results = report(arguments, directory, rankings, events, text, about)
     print(headline(results))
     print(f"wrote results.json, results.md, results.html, results.png and the tables to {arguments.output_dir}")
     return results
+
+
+def read_num_candidates(arguments: EvaluateArguments, recommender: Recommender | None) -> int | None:
+    """Return how many items the candidate head ranks: 0 where none does, None for all of the catalogue.
+
+    Raises:
+        ValueError: if the head that is asked for is not the adapter's, or the number is none.
+    """
+    own = "dual" if recommender is None else recommender.config.head
+    if arguments.head not in ("saved", "dual", own):
+        raise ValueError(f"head={arguments.head!r}: the adapter was trained with {own!r}; leave it out, or give that.")
+    if arguments.candidates != "all" and (not arguments.candidates.isdecimal() or int(arguments.candidates) < 1):
+        raise ValueError(f"candidates={arguments.candidates!r}: give a number of items, at least 1, or all.")
+    if own == "dual" or arguments.head == "dual":
+        return 0
+    return None if arguments.candidates == "all" else int(arguments.candidates)
+
+
+def subject_scorers(
+    recommender: Recommender, arguments: EvaluateArguments, num_candidates: int | None, state: PartialState
+) -> dict[str, CatalogueScorer]:
+    """Return what ranks for the adapter; its dual head alone stands beside a cascade."""
+    shard, progress = (state.process_index, state.num_processes), state.is_main_process
+    scorers: dict[str, CatalogueScorer] = {
+        SUBJECT: recommender.scorer(arguments.batch_size, shard, progress, num_candidates, arguments.mask_seen)
+    }
+    if num_candidates != 0:
+        scorers[PROPOSER] = recommender.scorer(arguments.batch_size, shard, progress)
+    return scorers
+
+
+def cascade_results(rankings: Rankings, num_candidates: int | None) -> dict[str, Any]:
+    """Return how many items were proposed and the share of targets among them: no re-ranking finds the others."""
+    proposed = rankings.whole[PROPOSER].ranks <= (num_candidates or np.inf)
+    per_user = np.bincount(rankings.questions.cases.user, proposed) / np.bincount(rankings.questions.cases.user)
+    return {"num_candidates": num_candidates, "recall_ceiling": float(np.nanmean(per_user))}
+
+
+def join_processes() -> PartialState:
+    """Return the state of this process among those it was launched with.
+
+    Raises:
+        ValueError: if it was launched with others and knows of none.
+    """
+    state = PartialState(cpu=not torch.cuda.is_available())
+    if int(os.environ.get("WORLD_SIZE", "1")) != state.num_processes:
+        raise ValueError("launched as several processes that do not know each other: set ACCELERATE_USE_CPU=true.")
+    return state
+
+
+def read_questions(directory: DataDirectory, arguments: EvaluateArguments) -> Questions:
+    """Return what every system is asked; times are shuffled only where there is a clock.
+
+    Raises:
+        ValueError: if there is nothing to ask.
+    """
+    cases = read_cases(directory, arguments)
+    kinds = ("order", "time") if has_clock(directory) else ("order",)
+    return Questions.about(cases, directory.catalog, kinds if arguments.shuffles else (), arguments.seed)
 
 
 def read_cases(directory: DataDirectory, arguments: EvaluateArguments) -> Cases:
@@ -208,28 +253,62 @@ def read_cases(directory: DataDirectory, arguments: EvaluateArguments) -> Cases:
     return cases
 
 
-def load_recommender(
-    arguments: EvaluateArguments, directory: DataDirectory, device: torch.device
-) -> Recommender | None:
-    """Load the adapter, with the data directory's catalogue; None where none is asked for."""
-    if arguments.model is None:
-        return None
-    recommender = Recommender.from_pretrained(
-        arguments.model, revision=arguments.revision, base_model=arguments.base_model, device=device
-    )
-    recommender.replace_items(directory.catalog)
-    return recommender
-
-
-def use_popularity_weight(recommender: Recommender | None, weight: float | None) -> float:
-    """Let the adapter rank with the weight that is asked for, if one is; return the one it was saved with.
+def load_baselines(
+    directory: DataDirectory, folder: str | None
+) -> tuple[dict[str, CatalogueScorer], dict[str, dict[str, Any]]]:
+    """Return the fitted baselines of a folder and the search of each, by name; none without a folder.
 
     Raises:
-        ValueError: if a weight is asked for and there is no adapter, or one that is no hybrid; or it is out of range.
+        ValueError: if they were fitted to other data.
+        FileNotFoundError: if a file is missing.
     """
-    saved = 1.0 if recommender is None else recommender.popularity_weight
-    if weight is not None:
-        if recommender is None or not recommender.config.hybrid:
-            raise ValueError(f"popularity_weight={weight!r} goes with a hybrid adapter: leave it out.")
-        recommender.popularity_weight = weight
-    return saved
+    if folder is None:
+        return {}, {}
+    check_record(folder, sha256_of(directory.path / MANIFEST))
+    baselines, record = read_baselines(folder)
+    return baselines, {name: record["systems"][name]["search"] for name in baselines}
+
+
+def report(
+    arguments: EvaluateArguments,
+    directory: DataDirectory,
+    rankings: Rankings,
+    events: TrainingEvents,
+    text: np.ndarray | None,
+    about: dict[str, Any],
+) -> dict[str, Any]:
+    """Compute everything that the report says and write it; return what `results.json` holds.
+
+    Args:
+        arguments: What was asked for, and where the files go.
+        directory: The data.
+        rankings: What the systems answered.
+        events: The training events of the data.
+        text: (N, D) embeddings of the items' texts, by which lists are diverse; None for no diversity.
+        about: Sections of the results that no ranking tells.
+    """
+    questions, whole = rankings.questions, rankings.whole
+    cases, details = questions.cases, questions.details
+    protocol = describe_protocol(
+        directory, cases, arguments.mask_seen, events.counts, seed=arguments.seed, targets=arguments.targets
+    )
+    strata = strata_of(cases, events.counts, has_clock(directory))
+    shown_to = users_per_item(events.items, events.num_items)
+    per_user = {name: user_metrics(ranking.ranks, cases) for name, ranking in whole.items()}
+    results = build_results(protocol, per_user) | about
+    results |= {
+        "strata": stratified_results(results, cases, whole, strata),
+        "near_duplicates": near_duplicate_results(results, cases, whole, details.groups),
+        "shuffles": shuffle_results(protocol, questions.firsts, rankings.of_firsts) if questions.shuffled else None,
+        "lists": {
+            name: list_metrics(ranking.lists[details.listed], shown_to, len(events.items), text, details.list_length)
+            for name, ranking in whole.items()
+        },
+    }
+    write_report(results, per_user, case_table(cases, whole, strata, directory.catalog.ids), arguments.output_dir)
+    return results
+
+
+def has_clock(directory: DataDirectory) -> bool:
+    """Return whether timestamps are seconds, not ordinals."""
+    return directory.manifest["clock"] != "ordinal"

@@ -15,9 +15,11 @@ VERBS = {
     "train": "train a LoRA adapter and a scoring head on a data directory",
     "baselines": "fit what a recommender has to beat, each after a search on validation",
     "evaluate": "rank the whole catalogue for held-out events, beside the baselines",
+    "few_shot": "learn likes from 16, 64, 256 labelled pairs, over several seeds",
     "recommend": "rank the catalogue for the histories in a JSON Lines file",
     "quickstart": "prepare, train, evaluate and recommend on movielens-small",
     "benchmark": "time what is fast here against the usual way, in one run",
+    "compare_sasrec": "set the sasrec baseline against that of RecTools, in one run",
 }
 
 USER_ERRORS = (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)

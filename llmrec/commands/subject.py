@@ -1,4 +1,4 @@
-"""The adapter that a report measures: which one it is and how its training went."""
+"""The adapter that a report measures: loaded for its data, which one it is, and how its training went."""
 
 from __future__ import annotations
 
@@ -6,11 +6,49 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from llmrec.commands.train import RESULT
+from llmrec.data.catalog import Catalog
 from llmrec.data.directory import sha256_of
 from llmrec.evaluation.results import SUBJECT
 from llmrec.hub.folder import ADAPTER_WEIGHTS
 from llmrec.recommender import Recommender
+
+
+def load_subject(
+    model: str, revision: str | None, base_model: str | None, catalog: Catalog, device: torch.device
+) -> Recommender:
+    """Load an adapter, to rank the items of a catalogue.
+
+    Args:
+        model: Folder or Hub name.
+        revision: Branch, tag or commit on the Hub.
+        base_model: Base checkpoint, if it is not where the adapter says.
+        catalog: Items of the data directory.
+        device: Where to compute.
+
+    Raises:
+        FileNotFoundError: if the folder is no adapter, or the base checkpoint cannot be found.
+        ValueError: if the base checkpoint has other weights than the adapter was trained on.
+    """
+    recommender = Recommender.from_pretrained(model, revision=revision, base_model=base_model, device=device)
+    recommender.replace_items(catalog)
+    return recommender
+
+
+def use_popularity_weight(recommender: Recommender | None, weight: float | None) -> float:
+    """Let the adapter rank with the weight that is asked for, if one is; return the one it was saved with.
+
+    Raises:
+        ValueError: if a weight is asked for and there is no adapter, or one that is no hybrid; or it is out of range.
+    """
+    saved = 1.0 if recommender is None else recommender.popularity_weight
+    if weight is not None:
+        if recommender is None or not recommender.config.hybrid:
+            raise ValueError(f"popularity_weight={weight!r} goes with a hybrid adapter: leave it out.")
+        recommender.popularity_weight = weight
+    return saved
 
 
 def describe_subject(recommender: Recommender, model: str, revision: str | None, saved_weight: float) -> dict[str, Any]:

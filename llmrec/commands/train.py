@@ -17,17 +17,20 @@ from transformers.trainer_utils import get_last_checkpoint
 from llmrec.baselines.training_events import TrainingEvents
 from llmrec.commands.memory import peak_memory_mib
 from llmrec.commands.outputs import check_writable
+from llmrec.commands.train_pairs import pair_trainer
 from llmrec.data.directory import DataDirectory
 from llmrec.evaluation.cases import Cases
 from llmrec.hub.folder import ADAPTER_CONFIG
 from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
+from llmrec.training.adapter_trainer import AdapterTrainer
 from llmrec.training.arguments import DataArguments, ModelArguments, RecTrainingArguments
 from llmrec.training.assemble import new_recommender
 from llmrec.training.dataset import WindowDataset
 from llmrec.training.trainer import RecTrainer
 
 RESULT = "train_results.json"
+TASKS = ("ranking", "pointwise")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -50,12 +53,27 @@ def train(data: DataArguments, model: ModelArguments, training: RecTrainingArgum
         FileNotFoundError: if data, checkpoint, template or the checkpoint to resume from are missing.
     """
     check_launch(training)
+    check_task(data, model, training)
     if model.popularity_weight is not None and not model.hybrid:
         raise ValueError(f"popularity_weight={model.popularity_weight!r} goes with a hybrid: leave it out.")
     output = check_output(training)
     checkpoint = find_checkpoint(training, output)
     if training.process_index == 0:
         report_settings(data, model, training)
+    trainer = (pair_trainer if data.task == "pointwise" else ranking_trainer)(data, model, training)
+    result = trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        report_end(trainer, result.metrics, output)
+    # On CPUs the end of the program does it. Here it can hang: gloo's threads, still letting go of the tensors they
+    # gathered last, wait for the interpreter, which the destructor of the process group does not share.
+    if training.device.type != "cpu":
+        trainer.accelerator.end_training()
+    return trainer.recommender
+
+
+def ranking_trainer(data: DataArguments, model: ModelArguments, training: RecTrainingArguments) -> RecTrainer:
+    """Assemble what trains on the next item of every position of a data directory's training events."""
     directory = DataDirectory.open(data.data_dir)
     set_seed(training.seed)
     histories, catalog = directory.histories(), directory.catalog
@@ -71,15 +89,20 @@ def train(data: DataArguments, model: ModelArguments, training: RecTrainingArgum
     trainer = RecTrainer(recommender, training, dataset, cases, model.popularity_weight)
     if trainer.is_world_process_zero():
         report_sizes(recommender, dataset, cases)
-    result = trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model()
-    if trainer.is_world_process_zero():
-        report_end(trainer, result.metrics, output)
-    # On CPUs the end of the program does it. Here it can hang: gloo's threads, still letting go of the tensors they
-    # gathered last, wait for the interpreter, which the destructor of the process group does not share.
-    if training.device.type != "cpu":
-        trainer.accelerator.end_training()
-    return recommender
+    return trainer
+
+
+def check_task(data: DataArguments, model: ModelArguments, training: RecTrainingArguments) -> None:
+    """Raise ValueError if the task is unknown or an option belongs to another; judge pairs by their AUC."""
+    if data.task not in TASKS:
+        raise ValueError(f"task {data.task!r} is not one of {', '.join(TASKS)}.")
+    if data.task == "ranking" and data.max_train_examples is not None:
+        raise ValueError(
+            f"max_train_examples={data.max_train_examples!r} goes with --task pointwise; to learn from less, give "
+            "--max_train_events."
+        )
+    if data.task == "pointwise" and training.metric_for_best_model == "ndcg@10":
+        training.metric_for_best_model = "auc"
 
 
 def check_launch(training: RecTrainingArguments) -> None:
@@ -164,7 +187,7 @@ def report_sizes(recommender: Recommender, dataset: WindowDataset, cases: Cases 
     )
 
 
-def report_end(trainer: RecTrainer, metrics: dict[str, float], output: Path) -> None:
+def report_end(trainer: AdapterTrainer, metrics: dict[str, float], output: Path) -> None:
     """Write what happened to `train_results.json` and print the essentials."""
     state = trainer.state
     values = {

@@ -20,6 +20,8 @@ from llmrec.ranking.ranks import TIE_RULE
 
 FORMAT_VERSION = 2
 SUBJECT = "llmrec"
+PROPOSER = "llmrec_dual"
+"""The dual head alone of an adapter whose candidate head re-ranks what it proposes."""
 """Name of the system under test; the others are its baselines."""
 
 
@@ -107,9 +109,9 @@ def build_results(protocol: Mapping[str, Any], per_user: Mapping[str, pl.DataFra
 
 
 def best_baseline(comparison: Comparison, metric: str) -> str | None:
-    """Name the system with the highest mean besides the one under test, the first by name among equals."""
+    """Name the system with the highest mean that is not of the adapter under test, the first by name among equals."""
     column = comparison.metrics.index(metric)
-    rivals = sorted(name for name in comparison.means if name != SUBJECT)
+    rivals = sorted(name for name in comparison.means if name not in (SUBJECT, PROPOSER))
     return max(rivals, key=lambda name: comparison.means[name][column], default=None)
 
 

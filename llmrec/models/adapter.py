@@ -13,8 +13,8 @@ from transformers.pytorch_utils import Conv1D
 
 from llmrec.models.modeling import RecModel
 
-HEAD = "rec_head"
-"""Name of the head in `modules_to_save`: peft matches by suffix, so it must not end another module's name."""
+HEADS = ("rec_head", "candidate_head")
+"""Names of the heads in `modules_to_save`: peft matches by suffix, so none may end another module's name."""
 
 
 def linear_names(backbone: PreTrainedModel) -> list[str]:
@@ -54,7 +54,7 @@ def add_adapter(model: RecModel, rank: int, alpha: int, dropout: float, targets:
         lora_alpha=alpha,
         lora_dropout=dropout,
         target_modules=target_modules(model.backbone, targets),
-        modules_to_save=[HEAD],
+        modules_to_save=[name for name in HEADS if hasattr(model, name)],
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)

@@ -10,11 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-TRUNK = 0
-"""Branch number of the trunk's tokens."""
+from llmrec.text.batch import TRUNK
 
 
-def attention_mask(block: Tensor, causal: bool, branch: Tensor | None = None) -> Tensor:
+def attention_mask(block: Tensor, causal: bool, branch: Tensor | None = None, num_cached: int = 0) -> Tensor:
     """Build the additive float32 mask of a batch.
 
     Args:
@@ -22,9 +21,10 @@ def attention_mask(block: Tensor, causal: bool, branch: Tensor | None = None) ->
             A branch's tokens carry the number of the last trunk block they see.
         causal: also hide later tokens of the own block (decoders); encoders read a block in both directions.
         branch: (B, T) `TRUNK`, or the branch's number from 1; None when there are no branches.
+        num_cached: S, tokens at the front whose keys and values are cached: they are seen, and ask nothing.
 
     Returns:
-        (B, 1, T, T): 0 where a query (row) sees a key (column), the least float32 elsewhere. Padding sees itself
+        (B, 1, T - S, T): 0 where a query (row) sees a key (column), the least float32 elsewhere. Padding sees itself
         alone, which keeps its softmax finite.
 
     >>> (attention_mask(torch.tensor([[0, 1, 1, 2, -1]]), causal=False)[0, 0] == 0).int()
@@ -34,17 +34,16 @@ def attention_mask(block: Tensor, causal: bool, branch: Tensor | None = None) ->
             [1, 1, 1, 1, 0],
             [0, 0, 0, 0, 1]], dtype=torch.int32)
     """
-    query, key = block[:, :, None], block[:, None, :]
+    order = torch.arange(block.shape[1], device=block.device)
+    query, key = (block[:, num_cached:, None], block[:, None, :])
     visible = key <= query
     if branch is not None:
-        own_branch = (branch[:, :, None] == branch[:, None, :]) & (branch != TRUNK)[:, :, None]
-        visible = visible & (branch == TRUNK)[:, None, :] | own_branch
+        asking, asked = branch[:, num_cached:, None], branch[:, None, :]
+        visible = visible & (asked == TRUNK) | (asking == asked) & (asking != TRUNK)
     if causal:
-        order = torch.arange(block.shape[1], device=block.device)
-        visible = visible & (order[None, :] <= order[:, None])
-    real = block >= 0
-    visible = visible & real[:, None, :] & real[:, :, None]
-    visible = visible | torch.eye(block.shape[1], dtype=torch.bool, device=block.device)
+        visible = visible & (order <= order[num_cached:, None])
+    visible = visible & (key >= 0) & (query >= 0)
+    visible = visible | (order == order[num_cached:, None])
     mask = torch.zeros(visible.shape, dtype=torch.float32, device=block.device)
     # float32 additive: a bool mask is silently wrong under eager attention, a bfloat16 one an error under sdpa.
     return mask.masked_fill_(~visible, torch.finfo(torch.float32).min)[:, None]

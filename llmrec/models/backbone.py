@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, Cache, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from llmrec.checkpoints import Checkpoint
@@ -15,6 +15,8 @@ from llmrec.models.attention import attention_mask
 
 ATTENTION = ("sdpa", "eager")
 """Attention implementations that honour the additive mask on every device; flash and flex attention do not."""
+ATTENTION_DROPOUT = {"attention_probs_dropout_prob", "attention_dropout", "attn_pdrop"}
+"""What the families call it."""
 LEAK_TOLERANCE = 1e-4
 
 
@@ -25,12 +27,15 @@ def is_causal(config: Any) -> bool:
     )
 
 
-def load_backbone(checkpoint: Checkpoint, attn_implementation: str | None = None) -> PreTrainedModel:
+def load_backbone(
+    checkpoint: Checkpoint, attn_implementation: str | None = None, attention_dropout: float | None = None
+) -> PreTrainedModel:
     """Load the checkpoint's model without any task head, in float32, and check that it honours masks.
 
     Args:
         checkpoint: where it lies.
         attn_implementation: sdpa or eager; None takes sdpa where the architecture has it, else eager.
+        attention_dropout: share of attention weights that training leaves out; None keeps the checkpoint's own.
 
     Raises:
         ValueError: if the architecture cannot take llmrec's masks, or the attention implementation is not supported.
@@ -42,8 +47,12 @@ def load_backbone(checkpoint: Checkpoint, attn_implementation: str | None = None
         raise ValueError(
             f"{checkpoint.name!r} is an encoder-decoder ({config.model_type}); give an encoder or a decoder."
         )
+    if attention_dropout is not None:
+        for name in ATTENTION_DROPOUT & set(config.to_dict()):
+            setattr(config, name, attention_dropout)
     backbone = AutoModel.from_pretrained(
         checkpoint.path,
+        config=config,
         dtype=torch.float32,
         use_safetensors=True,
         trust_remote_code=False,
@@ -76,11 +85,49 @@ def max_positions(backbone: PreTrainedModel) -> int:
     return int(getattr(backbone.config, "max_position_embeddings", 1 << 30)) - position_offset(backbone)
 
 
-def run_backbone(backbone: PreTrainedModel, embeddings: Tensor, position_ids: Tensor, mask: Tensor) -> Tensor:
-    """Return the last hidden states (B, T, D) of embeddings (B, T, D), positions (B, T) and a mask (B, 1, T, T)."""
+def run_backbone(
+    backbone: PreTrainedModel, embeddings: Tensor, position_ids: Tensor, mask: Tensor, cache: Cache | None = None
+) -> Tensor:
+    """Return the last hidden states (B, T, D) of embeddings (B, T, D).
+
+    Args:
+        backbone: encoder or decoder; both honour the mask and fill the cache.
+        embeddings: of the tokens to read.
+        position_ids: (B, T).
+        mask: (B, 1, T, S + T), S tokens being in the cache already.
+        cache: keys and values of those, to which these tokens' are added.
+    """
+    caching = {} if cache is None else {"past_key_values": cache}
     return backbone(
-        inputs_embeds=embeddings, position_ids=position_ids, attention_mask=mask, use_cache=False
+        inputs_embeds=embeddings,
+        position_ids=position_ids,
+        attention_mask=mask,
+        use_cache=cache is not None,
+        **caching,
     ).last_hidden_state
+
+
+@torch.no_grad()
+def output_vectors(backbone: PreTrainedModel, checkpoint: Checkpoint, tokens: list[int]) -> Tensor:
+    """Return the rows (number of tokens, D) of a decoder's output matrix: a token's logit is its row times the state.
+
+    Raises:
+        ValueError: if the checkpoint was saved without that matrix.
+    """
+    if backbone.config.tie_word_embeddings:
+        embeddings: Any = backbone.get_input_embeddings()
+        return embeddings.weight[tokens].detach().clone()
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        checkpoint.path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+    )
+    whole, report = loaded
+    if report["missing_keys"]:  # they would be random numbers
+        missing = ", ".join(sorted(report["missing_keys"]))
+        raise ValueError(
+            f"{checkpoint.name!r} was saved without {missing}: it predicts no token.\n"
+            "Use the cross head, or give the checkpoint with its language-model head."
+        )
+    return whole.get_output_embeddings().weight[tokens].detach().clone()
 
 
 @torch.no_grad()

@@ -24,6 +24,11 @@ class Items(NamedTuple):
     bias: Tensor | None
     """(N,) what it adds to its score."""
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> Items:
+        """Return what a function makes of each tensor that is there, such as some of the rows."""
+        rest = (None if each is None else function(each) for each in self[1:])
+        return Items(function(self.text), *rest)
+
 
 class ItemTable(nn.Module):
     """Per-item tensors, apart from the head because peft copies what it saves and a catalogue can be large.
@@ -68,20 +73,22 @@ class ItemTable(nn.Module):
     def __len__(self) -> int:
         return len(self.text)
 
-    def forward(self) -> Items:
-        """Return what this step uses of every item."""
+    def forward(self, rows: Tensor | None = None) -> Items:
+        """Return what this step uses of every item, or of the given rows (M,) alone."""
+        chosen = slice(None) if rows is None else rows
+        text, counts = self.text[chosen], self.counts[chosen]
         if not self.hybrid:
-            return Items(self.text, None, None, None)
-        trust = self.counts / (self.counts + SHRINKAGE)
+            return Items(text, None, None, None)
+        trust = counts / (counts + SHRINKAGE)
         weight = self.popularity_weight
         if self.training:
             weight = 1.0
-            trust = trust * (torch.rand(len(self), device=self.text.device) >= self.residual_dropout)
+            trust = trust * (torch.rand(len(text), device=text.device) >= self.residual_dropout)
         return Items(
-            self.text,
-            trust[:, None] * self.input_residual,
-            trust[:, None] * self.output_residual,
-            trust * self.bias + weight * torch.log1p(self.counts),
+            text,
+            trust[:, None] * self.input_residual[chosen],
+            trust[:, None] * self.output_residual[chosen],
+            trust * self.bias[chosen] + weight * torch.log1p(counts),
         )
 
     @torch.no_grad()

@@ -12,10 +12,11 @@ from transformers.configuration_utils import SubConfigSpec
 
 from llmrec.models.attention import attention_mask
 from llmrec.models.backbone import is_causal, position_offset, run_backbone
+from llmrec.models.candidate_heads import CrossHead, VerbalizerHead
 from llmrec.models.heads import DualHead
-from llmrec.models.items import ItemTable
+from llmrec.models.items import Items, ItemTable
 from llmrec.models.pooling import pool_blocks
-from llmrec.text.batch import PADDING
+from llmrec.text.batch import PADDING, TRUNK
 
 
 class RecModelConfig(PreTrainedConfig):
@@ -35,12 +36,14 @@ class RecModelOutput(NamedTuple):
         embeddings: (N, D) unit item embeddings c(i).
         scale: () 1 / tau.
         bias: (N,) what items add to their scores, or None.
+        candidate_scores: (B, C) scores of the branches' candidates, rubbish where one is padding; None without.
     """
 
     states: Tensor
     embeddings: Tensor
     scale: Tensor
     bias: Tensor | None
+    candidate_scores: Tensor | None = None
 
 
 class RecModel(PreTrainedModel):
@@ -50,6 +53,7 @@ class RecModel(PreTrainedModel):
         config: its `backbone_config` says how to build the backbone where none is given.
         backbone: a loaded checkpoint.
         items: the known items.
+        candidate_head: scores candidates that stand in branches; None leaves that to the dual head alone.
 
     Attributes:
         vector_dropout: share of values that a training step leaves out of the vectors that enter the tokens, of the
@@ -60,10 +64,14 @@ class RecModel(PreTrainedModel):
     base_model_prefix = "backbone"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = _supports_sdpa = _supports_attention_backend = True
-    _keep_in_fp32_modules_strict = {"rec_head", "rec_items"}  # noqa: RUF012 (set by the base class)
+    _keep_in_fp32_modules_strict = {"rec_head", "rec_items", "candidate_head"}  # noqa: RUF012 (set by the base class)
 
     def __init__(
-        self, config: RecModelConfig, backbone: nn.Module | None = None, items: ItemTable | None = None
+        self,
+        config: RecModelConfig,
+        backbone: nn.Module | None = None,
+        items: ItemTable | None = None,
+        candidate_head: CrossHead | VerbalizerHead | None = None,
     ) -> None:
         super().__init__(config)
         reader: Any = backbone if backbone is not None else AutoModel.from_config(config.backbone_config)
@@ -71,6 +79,9 @@ class RecModel(PreTrainedModel):
         hidden_size = reader.config.hidden_size
         self.rec_head = DualHead(hidden_size)
         self.rec_items = items if items is not None else ItemTable(torch.zeros(0, hidden_size), hybrid=False)
+        if candidate_head is not None:
+            self.candidate_head = candidate_head
+        self.verbalizes = isinstance(candidate_head, VerbalizerHead)
         self.vector_dropout = 0.0
         self.causal = is_causal(self.backbone.config)
         self.position_offset = position_offset(self.backbone)
@@ -80,7 +91,9 @@ class RecModel(PreTrainedModel):
         """Leave everything as built: the backbone is pretrained, and zeros and identities elsewhere are meant."""
 
     @classmethod
-    def from_backbone(cls, backbone: Any, pooling: str, items: ItemTable) -> RecModel:
+    def from_backbone(
+        cls, backbone: Any, pooling: str, items: ItemTable, candidate_head: CrossHead | VerbalizerHead | None = None
+    ) -> RecModel:
         """Join a loaded backbone and an item table with a fresh head."""
         config = RecModelConfig(  # type: ignore[call-arg]
             backbone_config=backbone.config,
@@ -88,7 +101,7 @@ class RecModel(PreTrainedModel):
             # Without it the setter resets the backbone's own choice, recursively.
             attn_implementation=backbone.config._attn_implementation,
         )
-        return cls(config, backbone=backbone, items=items)
+        return cls(config, backbone=backbone, items=items, candidate_head=candidate_head)
 
     def _dropout(self, vectors: Tensor) -> Tensor:
         return F.dropout(vectors, self.vector_dropout, self.training)
@@ -97,23 +110,61 @@ class RecModel(PreTrainedModel):
         """Return the backbone's token embeddings."""
         return self.backbone.get_input_embeddings()
 
-    def forward(self, input_ids: Tensor, position_ids: Tensor, block: Tensor, items: Tensor) -> RecModelOutput:
+    def embed(self, input_ids: Tensor, owner: Tensor, owners: Items) -> Tensor:
+        """Return token embeddings (B, T, D) with the vectors of the items they speak of.
+
+        Args:
+            input_ids: (B, T).
+            owner: (B, T) 1 + number of the item that a token belongs to; 0 or less for none.
+            owners: the items (B, K) of each row, as `ItemTable` gives them.
+        """
+        entering = self._dropout(self.rec_head.input_vectors(owners.text, owners.input_residual))  # (B, K, D)
+        entering = torch.cat([torch.zeros_like(entering[:, :1]), entering], dim=1)  # nothing enters the header
+        index = owner.clamp(min=0)[..., None].expand(-1, -1, entering.shape[-1])
+        return self.get_input_embeddings()(input_ids) + entering.gather(1, index)
+
+    def candidate_states(self, hidden: Tensor, branch: Tensor, num_candidates: int) -> Tensor:
+        """Pool the blocks of branches 1 to C of hidden (B, T, D) to (B, C, D); a verbalizer reads their last tokens."""
+        pooling = "last" if self.verbalizes else self.config.pooling
+        return pool_blocks(hidden, branch, num_candidates, pooling)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        block: Tensor,
+        items: Tensor,
+        branch: Tensor | None = None,
+        candidates: Tensor | None = None,
+        candidate_events: Tensor | None = None,
+    ) -> RecModelOutput:
         """Read a batch of histories; the arguments are those of `llmrec.text.batch.Batch`."""
+        num_events = items.shape[1]
         with _float32(input_ids.device):
             known = self.rec_items()
             embeddings = self.rec_head.item_embeddings(known.text, known.output_residual)  # (N, D)
-            rows, real = items.clamp(min=0), items != PADDING  # (B, L)
-            residual = None if known.input_residual is None else known.input_residual[rows]
-            entering = self._dropout(self.rec_head.input_vectors(known.text[rows], residual)) * real[..., None]
-            entering = torch.cat([torch.zeros_like(entering[:, :1]), entering], dim=1)  # nothing enters the header
-            index = block.clamp(min=0)[..., None].expand(-1, -1, entering.shape[-1])
-            tokens = self.get_input_embeddings()(input_ids) + entering.gather(1, index)
-        mask = attention_mask(block, self.causal)
+            owners, owner, trunk = items, block, block
+            if branch is not None and candidates is not None:
+                owners = torch.cat([items, candidates], dim=1)  # (B, L + C)
+                owner = torch.where(branch == TRUNK, block, num_events + branch)
+                trunk = torch.where(branch == TRUNK, block, PADDING)
+            rows = owners.clamp(min=0)
+            tokens = self.embed(input_ids, owner, known.map(lambda each: each[rows]))
+        mask = attention_mask(block, self.causal, branch)
         hidden = run_backbone(self.backbone, tokens, position_ids + self.position_offset, mask)
         with _float32(input_ids.device):
-            read = pool_blocks(hidden, block, items.shape[1], self.config.pooling)
-            states = self.rec_head.user_states(self._dropout(read), self._dropout(embeddings[rows]), real)
-        return RecModelOutput(states=states, embeddings=embeddings, scale=self.rec_head.scale, bias=known.bias)
+            read = pool_blocks(hidden, trunk, num_events, self.config.pooling)
+            events, real = embeddings[rows[:, :num_events]], items != PADDING
+            states = self.rec_head.user_states(self._dropout(read), self._dropout(events), real)
+            output = RecModelOutput(states, embeddings, self.rec_head.scale, known.bias)
+            if branch is None or candidates is None or candidate_events is None:
+                return output
+            asked = rows[:, num_events:]
+            index = candidate_events[..., None].expand(-1, -1, states.shape[-1])
+            dual = (states.gather(1, index) * embeddings[asked]).sum(-1) * output.scale
+            dual = dual if known.bias is None else dual + known.bias[asked]
+            scores = self.candidate_head(self.candidate_states(hidden, branch, candidates.shape[1]), dual)
+        return output._replace(candidate_scores=scores)
 
 
 def _float32(device: torch.device) -> torch.autocast:

@@ -1,14 +1,15 @@
 """The one tensor contract between text and models: what a batch of passes holds.
 
-A pass is one row: the header, then one block of tokens per event. `block` says which token belongs to which event, so
-masks, pooling and item vectors need nothing else, and padding may stand on either side.
+A pass is one row: the header, then one block of tokens per event, then branches: blocks of candidates that hang on the
+history behind one of its events. `block` and `branch` say which token belongs where, so masks, pooling and item vectors
+need nothing else, and padding may stand on either side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -20,6 +21,21 @@ HEADER = 0
 """Block of the header's tokens; event l of a pass is block l + 1."""
 
 
+TRUNK = 0
+"""Branch of the tokens of header and events; branch c of a pass has the number c + 1."""
+
+
+class Branch(NamedTuple):
+    """A candidate that reads a history up to some event."""
+
+    item: int
+    """Row of the candidate in the item table."""
+    block: Sequence[int]
+    """Its token ids, at least one."""
+    event: int
+    """Index in the pass of the last event it sees."""
+
+
 @dataclass(frozen=True)
 class Pass:
     """One row of a batch, before padding.
@@ -29,27 +45,39 @@ class Pass:
         blocks: L lists of token ids, one per event.
         offset: position in the whole history of the first event here.
         first: index of the first event whose state this pass is for; earlier ones are context.
+        branches: C candidates.
     """
 
     items: np.ndarray
     blocks: Sequence[Sequence[int]]
     offset: int = 0
     first: int = 0
+    branches: Sequence[Branch] = ()
 
 
-class Batch(TypedDict):
-    """Tensors of a batch; all int64.
-
-    input_ids: (B, T) token ids.
-    position_ids: (B, T) position of each token in its row, counted from its first real token.
-    block: (B, T) `PADDING`, `HEADER`, or 1 + index of the event.
-    items: (B, L) row of each event's item in the item table, or `PADDING`.
-    """
-
+class _Histories(TypedDict):
     input_ids: Tensor
     position_ids: Tensor
     block: Tensor
     items: Tensor
+
+
+class Batch(_Histories, total=False):
+    """Tensors of a batch; all int64. The last three are there where a pass has branches.
+
+    input_ids: (B, T) token ids.
+    position_ids: (B, T) position of each token, counted from the first real token of its row; a branch's go on from the
+        last token it sees.
+    block: (B, T) `PADDING`, `HEADER`, or 1 + index of the event; of a branch, that of the last event it sees.
+    items: (B, L) row of each event's item in the item table, or `PADDING`.
+    branch: (B, T) `TRUNK`, or 1 + index of the candidate.
+    candidates: (B, C) row of each candidate in the item table, or `PADDING`.
+    candidate_events: (B, C) index of the last event that each candidate sees.
+    """
+
+    branch: Tensor
+    candidates: Tensor
+    candidate_events: Tensor
 
 
 def collate(passes: Sequence[Pass], header: Sequence[int], pad_token_id: int, padding_side: str = "right") -> Batch:
@@ -67,23 +95,61 @@ def collate(passes: Sequence[Pass], header: Sequence[int], pad_token_id: int, pa
     """
     if padding_side not in ("left", "right"):
         raise ValueError(f"padding_side={padding_side!r} is neither 'left' nor 'right'.")
-    widths = [len(header) + sum(map(len, row.blocks)) for row in passes]
-    num_tokens, num_events = max(widths), max(len(row.blocks) for row in passes)
+    rows = [_tokens(row, header) for row in passes]
+    num_tokens, num_events = max(len(row.ids) for row in rows), max(len(row.blocks) for row in passes)
     shape = (len(passes), num_tokens)
     input_ids = np.full(shape, pad_token_id, dtype=np.int64)
-    position_ids = np.zeros(shape, dtype=np.int64)
+    position_ids, branch = np.zeros(shape, dtype=np.int64), np.full(shape, TRUNK, dtype=np.int64)
     block = np.full(shape, PADDING, dtype=np.int64)
     items = np.full((len(passes), num_events), PADDING, dtype=np.int64)
-    for index, (row, width) in enumerate(zip(passes, widths, strict=True)):
+    for index, (one, row) in enumerate(zip(passes, rows, strict=True)):
+        width = len(row.ids)
         real = slice(0, width) if padding_side == "right" else slice(num_tokens - width, num_tokens)
-        input_ids[index, real] = np.concatenate([header, *row.blocks]) if width else []
-        position_ids[index, real] = np.arange(width)
-        sizes = [len(header), *map(len, row.blocks)]
-        block[index, real] = np.repeat(np.arange(len(sizes)), sizes)
-        items[index, : len(row.blocks)] = row.items
-    return Batch(
+        input_ids[index, real], position_ids[index, real] = row.ids, row.positions
+        block[index, real], branch[index, real] = row.block, row.branch
+        items[index, : len(one.blocks)] = one.items
+    batch = Batch(
         input_ids=torch.from_numpy(input_ids),
         position_ids=torch.from_numpy(position_ids),
         block=torch.from_numpy(block),
         items=torch.from_numpy(items),
+    )
+    if num_candidates := max(len(row.branches) for row in passes):
+        candidates = np.full((len(passes), num_candidates), PADDING, dtype=np.int64)
+        candidate_events = np.zeros_like(candidates)
+        for index, one in enumerate(passes):
+            candidates[index, : len(one.branches)] = [entry.item for entry in one.branches]
+            candidate_events[index, : len(one.branches)] = [entry.event for entry in one.branches]
+        batch["branch"] = torch.from_numpy(branch)
+        batch["candidates"] = torch.from_numpy(candidates)
+        batch["candidate_events"] = torch.from_numpy(candidate_events)
+    return batch
+
+
+class _Tokens(NamedTuple):
+    """The tokens of one pass, each (T,)."""
+
+    ids: np.ndarray
+    positions: np.ndarray
+    block: np.ndarray
+    branch: np.ndarray
+
+
+def _tokens(row: Pass, header: Sequence[int]) -> _Tokens:
+    sizes = [len(header), *map(len, row.blocks)]
+    ends = np.cumsum(sizes)  # of the header and of each event
+    width = int(ends[-1])
+    hanging = [len(entry.block) for entry in row.branches]
+    parts = [np.asarray(part, dtype=np.int64) for part in (header, *row.blocks, *(b.block for b in row.branches))]
+    starts = [np.arange(ends[entry.event + 1], ends[entry.event + 1] + len(entry.block)) for entry in row.branches]
+    return _Tokens(
+        ids=np.concatenate(parts),
+        positions=np.concatenate([np.arange(width), *starts]),
+        block=np.concatenate(
+            [
+                np.repeat(np.arange(len(sizes)), sizes),
+                np.repeat([entry.event + 1 for entry in row.branches], hanging).astype(np.int64),
+            ]
+        ),
+        branch=np.concatenate([np.full(width, TRUNK), np.repeat(np.arange(1, len(hanging) + 1), hanging)]),
     )

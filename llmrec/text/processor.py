@@ -53,24 +53,34 @@ class Processor:
         pad = tokenizer.pad_token_id
         self.pad_token_id: int = pad if pad is not None else (tokenizer.eos_token_id or 0)
         self._blocks: dict[str, list[int]] = {}
+        self._candidate_blocks: dict[str, list[int]] = {}
 
     def _ids(self, text: str, split_special_tokens: bool = False) -> list[int]:
         encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=split_special_tokens)
         return encoded["input_ids"]
 
-    def blocks(self, items: np.ndarray, timestamps: np.ndarray, texts: ItemTexts) -> list[list[int]]:
+    def blocks(
+        self, items: np.ndarray, timestamps: np.ndarray, texts: ItemTexts, liked: np.ndarray | None = None
+    ) -> list[list[int]]:
         """Return the token block of every event of one history.
 
         Args:
             items: (L,) item rows, oldest first.
             timestamps: (L,) seconds since the epoch.
             texts: the items' attributes.
+            liked: (L,) bool, whether the user liked each; None where nobody said.
 
         An event that alone exceeds the budget stands as its item vector.
         """
         gaps = np.diff(timestamps, prepend=timestamps[:1]) if self.serializer.reads_time else None
         return [
-            self._block(self.serializer.event(texts.attributes(int(item)), self._gap(gaps, position)))
+            self._block(
+                self.serializer.event(
+                    texts.attributes(int(item)),
+                    self._gap(gaps, position),
+                    None if liked is None else bool(liked[position]),
+                )
+            )
             for position, item in enumerate(items)
         ]
 
@@ -101,9 +111,29 @@ class Processor:
             first=window.first - begin,
         )
 
+    def candidate_block(self, attributes: dict[str, str]) -> list[int]:
+        """Return the token block of a candidate: never cut, for a part of it would be another item.
+
+        Behind a verbalizer's text the answer comes next, so no separator ends it.
+
+        Raises:
+            ValueError: if it has more than `max_candidate_tokens` tokens.
+        """
+        text = self.serializer.candidate(attributes)
+        block = self._candidate_blocks.get(text)
+        if block is None:
+            block = self._ids(text, split_special_tokens=True)
+            block = self._candidate_blocks[text] = block + self.separator * (self.config.head != "verbalizer")
+        if len(block) > self.config.max_candidate_tokens:
+            raise ValueError(
+                f"candidate {text[:60]!r}... has {len(block)} tokens, max_candidate_tokens is "
+                f"{self.config.max_candidate_tokens!r}.\nRaise it, or cut fields in the template with max_words."
+            )
+        return block
+
     def num_tokens(self, row: Pass) -> int:
-        """Return the tokens of a pass, header included."""
-        return len(self.header) + sum(map(len, row.blocks))
+        """Return the tokens of a pass, header and branches included."""
+        return len(self.header) + sum(map(len, row.blocks)) + sum(len(branch.block) for branch in row.branches)
 
     def batch(self, passes: Sequence[Pass]) -> Batch:
         """Pad passes to one batch, on the tokenizer's padding side."""

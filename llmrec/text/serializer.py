@@ -21,7 +21,7 @@ class Serializer:
     def __init__(self, template: PromptTemplate, has_clock: bool = True) -> None:
         self.template = template
         self.has_clock = has_clock
-        self.reads_time = has_clock and bool(field_names(template.event) & EVENT_FIELDS)
+        self.reads_time = has_clock and "gap" in field_names(template.event)
 
     @property
     def header(self) -> str:
@@ -36,12 +36,13 @@ class Serializer:
         """
         return _fill(self.template.item, _values(attributes, {})) or UNNAMED
 
-    def event(self, attributes: Mapping[str, str], gap: int | None = None) -> str:
+    def event(self, attributes: Mapping[str, str], gap: int | None = None, liked: bool | None = None) -> str:
         """Return the text of one event, empty if the template gives events no words.
 
         Args:
             attributes: the item's text attributes.
             gap: seconds since the event before; None for the first event.
+            liked: whether the user liked it; None where nobody said.
 
         >>> Serializer(PromptTemplate(event="{title}[, {gap}]")).event({"title": "Hex key"}, gap=90_000)
         'Hex key, the next day'
@@ -51,8 +52,19 @@ class Serializer:
         values = _values(attributes, self.template.max_words)
         words = gap_words(gap) if self.reads_time and gap is not None else None
         timed = values if words is None else {**values, "gap": words}
+        told = timed if liked is None else {**timed, "verdict": "liked" if liked else "disliked"}
         # An item without the event's fields is named by those of its own text.
-        return _fill(self.template.event, timed) or _fill(self.template.item, values) or UNNAMED
+        return _fill(self.template.event, told) or _fill(self.template.item, values) or UNNAMED
+
+    def candidate(self, attributes: Mapping[str, str]) -> str:
+        """Return the text of a candidate.
+
+        >>> Serializer(PromptTemplate(event="{title}[, {gap}]")).candidate({"title": "Hex key"})
+        'Hex key'
+        """
+        values = _values(attributes, self.template.max_words)
+        pattern = self.template.candidate or self.template.event
+        return (pattern and _fill(pattern, values)) or _fill(self.template.item, values) or UNNAMED
 
 
 def _fill(pattern: str, values: Mapping[str, str]) -> str:

@@ -12,12 +12,12 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 TEMPLATE_NAME = "prompt.json"
-EVENT_FIELDS = frozenset({"gap"})
-"""Fields that belong to an event instead of its item."""
+EVENT_FIELDS = frozenset({"gap", "verdict"})
+"""Fields that belong to an event instead of its item: the time since the one before, and `liked` or `disliked`."""
 
 _TOKEN = re.compile(r"\{([^{}]*)\}|([\[\]{}])")
 
@@ -28,12 +28,16 @@ class PromptTemplate:
 
     Attributes:
         header: the text before the history; has no fields.
-        event: pattern of one event; may use `{gap}`, the time since the event before it. Empty lets every event stand
-            as its item vector alone, one position each: long histories at little cost.
+        event: pattern of one event; may use `{gap}`, the time since the event before it, and `{verdict}`, liked or
+            disliked. Empty lets every event stand as its item vector alone, one position each: long histories at
+            little cost.
         item: pattern of an item's own text, which its frozen embedding reads.
-        max_words: field to the number of words it is cut to in an event; a field without one is not cut. An item's
-            own text is cut in tokens instead (`RecommenderConfig.max_item_tokens`): an event is read again and again,
-            an item once.
+        candidate: pattern of a candidate that a candidate head scores. Empty takes the event's, without its time, or
+            the item's.
+        answers: the words for yes and no, whose logits the verbalizer head compares.
+        max_words: field to the number of words it is cut to in an event or candidate, in candidates alone where events
+            are empty; a field without one is not cut. An item's own text is cut in tokens instead
+            (`RecommenderConfig.max_item_tokens`): an event is read again and again, an item once.
 
     Raises:
         ValueError: if a pattern (but an empty event) has no placeholder, an unbalanced bracket, or a field that is
@@ -43,23 +47,29 @@ class PromptTemplate:
     header: str = ""
     event: str = "{title}"
     item: str = "{title}"
+    candidate: str = ""
+    answers: tuple[str, str] = ("Yes", "No")
     max_words: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, pattern in (("header", self.header), ("event", self.event), ("item", self.item)):
+        for name in ("header", "event", "item", "candidate"):
+            pattern = getattr(self, name)
             if not isinstance(pattern, str):
                 raise ValueError(f"{name} {pattern!r} is no text: give a pattern such as '{{title}}'.")
         if field_names(self.header):
             raise ValueError(f"header {self.header!r} has placeholders; it stands before any event: use plain text.")
-        for name, pattern in (("event", self.event), ("item", self.item)):
-            stands_as_vector = name == "event" and not pattern
-            if not stands_as_vector and not field_names(pattern) - EVENT_FIELDS:
+        for name, pattern in self._patterns:
+            may_be_empty = name != "item" and not pattern
+            if not may_be_empty and not field_names(pattern) - EVENT_FIELDS:
                 raise ValueError(
                     f"{name} pattern {pattern!r} has no item field: every event would read the same.\n"
                     "Use at least one placeholder, such as {title}."
                 )
-        if timed := field_names(self.item) & EVENT_FIELDS:
-            raise ValueError(f"item pattern {self.item!r} uses {sorted(timed)}, which only events have.")
+            if name != "event" and (timed := field_names(pattern) & EVENT_FIELDS):
+                raise ValueError(f"{name} pattern {pattern!r} uses {sorted(timed)}, which only events have.")
+        object.__setattr__(self, "answers", tuple(self.answers))  # JSON has lists
+        if len(self.answers) != 2 or len(set(self.answers)) != 2 or not all(isinstance(w, str) for w in self.answers):
+            raise ValueError(f"answers {self.answers!r}: give two different words, for yes and for no.")
         if not isinstance(self.max_words, Mapping):
             raise ValueError(f"max_words {self.max_words!r} is no object of fields and their numbers of words.")
         if unknown := sorted(set(self.max_words) - self.fields):
@@ -68,13 +78,17 @@ class PromptTemplate:
             raise ValueError(f"max_words {bad!r}: give a whole number of words, at least 1.")
 
     @property
+    def _patterns(self) -> list[tuple[str, str]]:
+        return [("event", self.event), ("item", self.item), ("candidate", self.candidate)]
+
+    @property
     def fields(self) -> frozenset[str]:
         """Names of the item attributes that the patterns use."""
-        return (field_names(self.event) | field_names(self.item)) - EVENT_FIELDS
+        return frozenset().union(*(field_names(pattern) for _, pattern in self._patterns)) - EVENT_FIELDS
 
     def check_fields(self, available: frozenset[str] | set[str]) -> None:
         """Raise ValueError if a field outside brackets is not among the `available` attributes."""
-        for name, pattern in (("event", self.event), ("item", self.item)):
+        for name, pattern in self._patterns:
             missing = required_names(pattern) - EVENT_FIELDS - available
             if missing:
                 raise ValueError(
@@ -103,7 +117,7 @@ class PromptTemplate:
             values = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:  # no JSON, or no UTF-8
             raise ValueError(f"template {str(path)!r} is not JSON: {error}.") from None
-        known = {"header", "event", "item", "max_words"}
+        known = {field.name for field in fields(cls)}
         if not isinstance(values, dict) or set(values) - known:
             raise ValueError(f"template {str(path)!r} must be an object with the keys {', '.join(sorted(known))}.")
         return cls(**values)

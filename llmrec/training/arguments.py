@@ -7,12 +7,25 @@ from dataclasses import dataclass, field
 import torch
 from transformers import TrainingArguments
 
+from llmrec.training.branches import BranchSettings
+from llmrec.training.negatives import KINDS
+
 
 @dataclass
 class DataArguments:
     """What to learn from."""
 
     data_dir: str = field(metadata={"help": "Data directory made by `llmrec prepare`."})
+    task: str = field(
+        default="ranking",
+        metadata={
+            "help": "`ranking` of the next item, or `pointwise`: will the user like this item? Data with likes, and a "
+            "candidate head."
+        },
+    )
+    max_train_examples: int | None = field(
+        default=None, metadata={"help": "Labelled pairs learned from (`pointwise`), drawn by seed; all by default."}
+    )
     max_train_events: int | None = field(
         default=None, metadata={"help": "Newest training events kept of each user; all by default."}
     )
@@ -39,6 +52,17 @@ class ModelArguments:
     template: str = field(
         default="default", metadata={"help": "Prompt template: a .json file, or the name of one in prompts/."}
     )
+    head: str = field(
+        default="dual",
+        metadata={
+            "help": "`dual` alone; or with it `cross`, which scores candidates that have read the history, or "
+            "`verbalizer` (decoders), which compares the next-token logits of yes and no."
+        },
+    )
+    dual_gate: float = field(
+        default=1.0,
+        metadata={"help": "Where the share of the dual head's score in that of `cross` starts: 0 starts without it."},
+    )
     hybrid: bool = field(
         default=True, metadata={"help": "Learn a residual and a bias for every known item, beside its text."}
     )
@@ -61,12 +85,22 @@ class ModelArguments:
         default=0.5, metadata={"help": "Share of the text budget kept when the window moves on, at inference."}
     )
     max_item_tokens: int = field(default=64, metadata={"help": "Tokens of an item's text that its embedding reads."})
+    max_candidate_tokens: int = field(
+        default=64, metadata={"help": "Tokens a candidate may have, for `cross` and `verbalizer`; more are an error."}
+    )
     lora_r: int = field(default=16, metadata={"help": "Rank of the LoRA update."})
     lora_alpha: int = field(default=32, metadata={"help": "Scale of the LoRA update, times 1 / rank."})
     lora_dropout: float = field(default=0.0, metadata={"help": "Dropout on the adapter's input."})
     lora_target_modules: list[str] | None = field(
         default=None,
         metadata={"help": "Names of linear layers to adapt, or all-linear; by default peft's choice for the model."},
+    )
+    attention_dropout: float | None = field(
+        default=None,
+        metadata={
+            "help": "Share of attention weights left out in training; the checkpoint's own by default. 0 lets CPUs "
+            "fuse attention, which makes long windows faster."
+        },
     )
     attn_implementation: str | None = field(
         default=None,
@@ -90,6 +124,18 @@ class RecTrainingArguments(TrainingArguments):
     vector_dropout: float = field(
         default=0.2,
         metadata={"help": "Share of values a training step leaves out of item vectors and what was read, in [0, 1)."},
+    )
+    branch_positions: int = field(
+        default=2, metadata={"help": "Positions of a window at which a candidate head is trained at each step."}
+    )
+    num_negatives: int = field(default=15, metadata={"help": "Items that each such position's next item stands among."})
+    negatives: list[str] = field(
+        default_factory=lambda: ["proposed", "popular", "text"],
+        metadata={"help": f"Kinds of them, in equal shares: some of {', '.join(KINDS)}."},
+    )
+    num_proposed: int = field(
+        default=50,
+        metadata={"help": "Items the dual head proposes: negatives are drawn from them, validation re-ranks them."},
     )
     weight_decay: float = field(default=1e-3, metadata={"help": "Decoupled weight decay (AdamW)."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Shape of the learning rate over the run."})
@@ -136,9 +182,16 @@ class RecTrainingArguments(TrainingArguments):
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)!r}: give at least 1 window.")
+        self.branch_settings()  # checked before anything is loaded
         if self.eval_strategy == "no":
             self.load_best_model_at_end = False
         super().__post_init__()
+
+    def branch_settings(self) -> BranchSettings:
+        """Return what a candidate head is trained on."""
+        return BranchSettings(
+            self.branch_positions, self.num_negatives, self.negatives, self.num_proposed, self.mask_seen
+        )
 
 
 def has_native_bf16(use_cpu: bool) -> bool:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
+from transformers import PreTrainedModel
 
-from llmrec.checkpoints import resolve_checkpoint
+from llmrec.checkpoints import Checkpoint, resolve_checkpoint
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
 from llmrec.models.adapter import add_adapter
-from llmrec.models.backbone import is_causal, load_backbone, load_tokenizer
+from llmrec.models.backbone import is_causal, load_backbone, load_tokenizer, output_vectors
+from llmrec.models.candidate_heads import CrossHead, VerbalizerHead, answer_token
 from llmrec.models.items import ItemTable
 from llmrec.models.modeling import RecModel
 from llmrec.ranking.item_index import encode_catalog
@@ -20,7 +23,9 @@ from llmrec.text.template import PromptTemplate
 from llmrec.training.arguments import ModelArguments
 
 
-def new_recommender(arguments: ModelArguments, catalog: Catalog, has_clock: bool, counts: np.ndarray) -> Recommender:
+def new_recommender(
+    arguments: ModelArguments, catalog: Catalog, has_clock: bool, counts: np.ndarray, text: Tensor | None = None
+) -> Recommender:
     """Load the checkpoint, encode the catalogue once, and add a fresh adapter and head.
 
     Args:
@@ -28,6 +33,7 @@ def new_recommender(arguments: ModelArguments, catalog: Catalog, has_clock: bool
         catalog: the items to learn and rank.
         has_clock: whether the data's timestamps are times.
         counts: (N,) int64 how often each item is a target in training; one that never is, is read by its text alone.
+        text: (N, D) the items' frozen text embeddings, where another recommender of these settings has them already.
 
     Raises:
         ValueError: if the template needs attributes the items lack, or lengths exceed the checkpoint's.
@@ -36,12 +42,13 @@ def new_recommender(arguments: ModelArguments, catalog: Catalog, has_clock: bool
     template = PromptTemplate.load(arguments.template)
     template.check_fields(set(catalog.frame.columns) - {"item_id"})
     checkpoint = resolve_checkpoint(arguments.base_model, arguments.base_revision)
-    backbone = load_backbone(checkpoint, arguments.attn_implementation)
+    backbone = load_backbone(checkpoint, arguments.attn_implementation, arguments.attention_dropout)
     causal = is_causal(backbone.config)
     config = RecommenderConfig(
         base_model=checkpoint.name,
         base_revision=checkpoint.revision,
         base_sha256=checkpoint.sha256(),
+        head=arguments.head,
         hybrid=arguments.hybrid,
         popularity_weight=1.0 if arguments.popularity_weight is None else arguments.popularity_weight,
         pooling=arguments.pooling or ("last" if causal else "mean"),
@@ -49,16 +56,40 @@ def new_recommender(arguments: ModelArguments, catalog: Catalog, has_clock: bool
         max_vector_events=arguments.max_vector_events,
         window_overlap=arguments.window_overlap,
         max_item_tokens=arguments.max_item_tokens,
+        max_candidate_tokens=arguments.max_candidate_tokens,
         has_clock=has_clock,
     )
     processor = Processor(Serializer(template, has_clock), load_tokenizer(checkpoint.path), config)
-    text = encode_catalog(backbone, processor, catalog, progress=True)
+    candidate_head = new_candidate_head(arguments, backbone, checkpoint, processor)
+    text = encode_catalog(backbone, processor, catalog, progress=True) if text is None else text
     table = ItemTable(text, config.hybrid, torch.from_numpy(counts), config.popularity_weight)
     model = add_adapter(
-        RecModel.from_backbone(backbone, config.pooling, table),
+        RecModel.from_backbone(backbone, config.pooling, table, candidate_head),
         rank=arguments.lora_r,
         alpha=arguments.lora_alpha,
         dropout=arguments.lora_dropout,
         targets=arguments.lora_target_modules,
     )
     return Recommender(model, processor, catalog, config, checkpoint)
+
+
+def new_candidate_head(
+    arguments: ModelArguments, backbone: PreTrainedModel, checkpoint: Checkpoint, processor: Processor
+) -> CrossHead | VerbalizerHead | None:
+    """Return the head that scores candidates, as it starts, or None where the dual head is all there is.
+
+    Raises:
+        ValueError: if a verbalizer is asked of an encoder, or its answers are no tokens of the vocabulary.
+    """
+    if arguments.head == "dual":
+        return None
+    if arguments.head == "cross":
+        return CrossHead(backbone.config.hidden_size, arguments.dual_gate)
+    if not is_causal(backbone.config):
+        raise ValueError(
+            f"{checkpoint.name!r} ({backbone.config.model_type}) is an encoder and predicts no next token.\n"
+            "Use the cross head, or give a decoder."
+        )
+    tokens = [answer_token(processor.tokenizer, word) for word in processor.serializer.template.answers]
+    yes, no = output_vectors(backbone, checkpoint, tokens)
+    return VerbalizerHead(yes - no)

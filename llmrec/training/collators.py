@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Sampler
+from transformers import TrainerCallback
 
 from llmrec.text.processor import Processor
 from llmrec.training.dataset import Example
@@ -16,18 +16,18 @@ from llmrec.training.losses import IGNORED
 
 
 class WindowCollator:
-    """Pads windows to a `Batch` and adds `labels` (B, L)."""
+    """Pads windows to a `Batch` and adds `labels` (B, L) and the `passes` themselves, which may get branches."""
 
     def __init__(self, processor: Processor) -> None:
         self.processor = processor
 
-    def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
         """Return the tensors of one training batch."""
         batch: dict[str, Any] = dict(self.processor.batch([example["row"] for example in examples]))
         labels = torch.full_like(batch["items"], IGNORED)
         for index, example in enumerate(examples):
             labels[index, : len(example["labels"])] = torch.from_numpy(example["labels"])
-        return {**batch, "labels": labels}
+        return {**batch, "labels": labels, "passes": [example["row"] for example in examples]}
 
 
 class LengthGroupedBatchSampler(Sampler[list[int]]):
@@ -70,3 +70,14 @@ class LengthGroupedBatchSampler(Sampler[list[int]]):
             yield full[index].tolist()
         if len(full) < len(batches):
             yield batches[-1].tolist()
+
+
+class SamplerEpoch(TrainerCallback):
+    """Tells the sampler its epoch: resumed on several processes, it is wrapped too deep for Trainer to reach."""
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
+        """Unwrap the sampler and set its epoch."""
+        sampler = train_dataloader.batch_sampler
+        while not isinstance(sampler, LengthGroupedBatchSampler):
+            sampler = sampler.batch_sampler
+        sampler.set_epoch(int(state.epoch or 0))

@@ -15,7 +15,8 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_data import START, data_directory
+from small_data import DAY, START, data_directory
+from tiny_recommenders import randomise
 
 from llmrec.commands.main import run
 from llmrec.commands.recommend import as_record
@@ -30,7 +31,6 @@ SMALL = shlex.split(
     "--disable_tqdm true --seed 3"
 )
 REPORT = {"results.json", "results.md", "results.html", "results.png", "per_user.parquet", "per_case.parquet"}
-DAY = 86_400
 
 
 def launch(folder: Path, script: Path | str, *arguments: str) -> subprocess.Popen:
@@ -64,7 +64,7 @@ def finish(process: subprocess.Popen, folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    return data_directory(tmp_path_factory.mktemp("data") / "data", num_users=16)
+    return data_directory(tmp_path_factory.mktemp("data") / "data", num_users=16, irregular=True)
 
 
 TWO_RANKS = """
@@ -110,19 +110,31 @@ def trained(two_trainers, tmp_path_factory, checkpoints, data) -> Path:
 
 
 @pytest.fixture(scope="module")
-def two_evaluators(trained, tmp_path_factory, data):
+def moved(trained, tmp_path_factory) -> Path:
+    """The folder of that adapter with every weight far from where it starts, so that words, order and times matter."""
+    folder = tmp_path_factory.mktemp("moved") / "run"
+    recommender = Recommender.from_pretrained(trained, device="cpu")
+    for name, weight in recommender.model.named_parameters():
+        weight.requires_grad_(any(part in name for part in ("lora_", "rec_head", "rec_items")))
+    randomise(recommender).save_pretrained(folder)
+    shutil.copy(trained / "train_results.json", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_evaluators(moved, tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("two-evaluators")
-    options = ["--data_dir", str(data), "--model", str(trained), "--output_dir", str(folder / "results")]
+    options = ["--data_dir", str(data), "--model", str(moved), "--output_dir", str(folder / "results")]
     process = launch(folder, ROOT / "scripts" / "evaluate.py", *options, "--batch_size", "3")
     yield process, folder
     stop(process)
 
 
 @pytest.fixture(scope="module")
-def results(trained, two_evaluators, tmp_path_factory, data) -> Path:
+def results(moved, two_evaluators, tmp_path_factory, data) -> Path:
     """The folder of an evaluation in one process."""
     folder = tmp_path_factory.mktemp("results") / "results"
-    options = ["--data_dir", str(data), "--model", str(trained), "--output_dir", str(folder)]
+    options = ["--data_dir", str(data), "--model", str(moved), "--output_dir", str(folder)]
     assert run("evaluate", [*options, "--batch_size", "3"]) == 0
     return folder
 
@@ -173,11 +185,11 @@ def test_results_have_the_shape_that_others_read(results):
     assert {path.name for path in results.iterdir()} == REPORT
 
 
-def test_results_are_what_the_recommender_itself_ranks(results, trained, data):
+def test_results_are_what_the_recommender_itself_ranks(results, moved, data):
     """Hand-made metrics from the ranks of a recommender that was loaded anew and asked in other batches."""
     directory = DataDirectory.open(data)
     cases = Cases.from_histories(directory.histories(), directory.catalog, "test")
-    ranks = evaluate_system(Recommender.from_pretrained(trained).scorer(32), cases, True)
+    ranks = evaluate_system(Recommender.from_pretrained(moved).scorer(32), cases, True)
     assert len(ranks) == 16  # one target each, so means over users are means over cases
     found = json.loads((results / "results.json").read_text())["systems"]["llmrec"]
     gains = np.where(ranks <= 10, 1 / np.log2(1 + ranks), 0)
@@ -252,6 +264,9 @@ def test_two_evaluating_processes_give_the_results_of_one(results, two_evaluator
     finish(process, folder)
     one, two = (json.loads((place / "results.json").read_text()) for place in (results, folder / "results"))
     assert two["systems"] == one["systems"]
+    shuffled = two["shuffles"]["systems"]["llmrec"]
+    assert shuffled["order"] != shuffled["as_is"] != shuffled["time"] != shuffled["order"]  # three readings, not one
+    assert two["shuffles"] == one["shuffles"]
     assert two == one
     tables = [pl.read_parquet(place / "per_user.parquet") for place in (results, folder / "results")]
     assert tables[0].equals(tables[1])

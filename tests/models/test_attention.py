@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.models.attention import TRUNK, attention_mask
+from llmrec.models.attention import attention_mask
+from llmrec.text.batch import TRUNK
 
 LEAST = torch.finfo(torch.float32).min
 

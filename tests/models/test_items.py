@@ -118,3 +118,14 @@ def test_a_dropped_item_gets_no_gradient():
     assert dropped.any() and not dropped.all()
     for weight in made.parameters():
         assert not weight.grad[dropped].any() and weight.grad[~dropped].all()
+
+
+@pytest.mark.parametrize("hybrid", [True, False])
+def test_tables_made_of_others_drop_as_many_items(hybrid):
+    old = table(hybrid=hybrid)
+    old.residual_dropout = 0.4
+    longer, chosen = old.extend(F.normalize(torch.randn(2, 4), dim=-1)), old.select(torch.tensor([3, 1]))
+    assert longer.residual_dropout == chosen.residual_dropout == 0.4
+    assert longer.select(torch.tensor([6])).residual_dropout == 0.4
+    longer.residual_dropout = 0.1
+    assert old.residual_dropout == 0.4

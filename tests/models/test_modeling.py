@@ -82,7 +82,7 @@ def test_later_events_change_no_earlier_state(trained, family, attention, poolin
 def test_the_leak_test_can_fail(trained, family, monkeypatch):
     recommender = trained(family)
 
-    def everyone_sees_everyone(block, causal):
+    def everyone_sees_everyone(block, causal, branch=None):
         return torch.zeros(block.shape[0], 1, block.shape[1], block.shape[1])
 
     monkeypatch.setattr(modeling, "attention_mask", everyone_sees_everyone)

@@ -44,6 +44,16 @@ def test_a_field_is_cut_to_its_words(words):
     assert Serializer(template).item(item) == "a b c d"
 
 
+@pytest.mark.parametrize("pattern", ["", "{title}[ | {brand}]"])
+def test_where_events_have_no_words_limits_still_cut_candidates(pattern):
+    item = {"title": "a b c d", "brand": "e f g"}
+    limits = {"title": 2, "brand": 1}
+    serializer = Serializer(PromptTemplate(event="", item="{title}[ | {brand}]", candidate=pattern, max_words=limits))
+    assert serializer.event(item, gap=3 * DAY) == ""
+    assert serializer.candidate(item) == "a b | e"
+    assert serializer.item(item) == "a b c d | e f g"
+
+
 def test_values_are_squeezed_and_blank_ones_are_missing():
     serializer = Serializer(TEMPLATE)
     assert serializer.item({"title": "  Heat \n wave ", "brand": " \t", "genres": ""}) == "Heat wave"

@@ -167,7 +167,7 @@ def test_a_template_that_is_not_there_names_the_shipped_ones(tmp_path):
         "[]",
         "null",
         '"{title}"',
-        json.dumps({"event": "{title}", "candidate": "{title}"}),
+        json.dumps({"event": "{title}", "question": "{title}"}),
         json.dumps({"event": 5}),
         json.dumps({"event": None}),
         json.dumps({"item": ["{title}"]}),

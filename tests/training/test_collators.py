@@ -92,5 +92,6 @@ def test_labels_are_padded_as_events_are(checkpoints):
     assert batch["labels"].tolist() == [[IGNORED, 6, 7], [3, IGNORED, IGNORED]]
     assert batch["items"].tolist() == [[4, 5, 6], [2, -1, -1]]
     expected = processor.batch([example["row"] for example in examples])
-    assert set(batch) == set(expected) | {"labels"}
+    assert set(batch) == set(expected) | {"labels", "passes"}
+    assert batch["passes"] == [example["row"] for example in examples]
     assert all(torch.equal(batch[name], expected[name]) for name in expected)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.training.losses import IGNORED, full_softmax
+from llmrec.training.losses import IGNORED, candidate_softmax, full_softmax
 
 B, L, N, D = 2, 4, 6, 3
 
@@ -109,3 +109,45 @@ def test_a_perfect_scorer_loses_nothing_and_a_constant_one_log_n(scale):
     assert perfect.item() == pytest.approx(0, abs=1e-6)
     constant = full_softmax(torch.ones(1, 4, 4), torch.ones(4, 4), torch.tensor(scale), None, labels)
     assert constant.item() == pytest.approx(4 * math.log(4))
+
+
+def test_candidates_by_hand():
+    """e^s of the positives and their rivals: 2 against 2 + 6, 3 against 3 + 1 + 4; the 9 hangs on nothing."""
+    scores = torch.tensor([[2.0, 6.0, 9.0], [4.0, 3.0, 1.0]]).log()
+    places = torch.tensor([[0, 1, -1], [4, 5, 3]])
+    expected = (math.log((2 + 6) / 2) + math.log((3 + 1 + 4) / 3)) / 2
+    assert candidate_softmax(scores, places).item() == pytest.approx(expected)
+
+
+@st.composite
+def hanging(draw):
+    """Flat scores (C,) and the places of some positions, some of them empty, each with a positive."""
+    scores = draw(st.lists(st.floats(-40, 40, width=32), min_size=1, max_size=12))
+    place = st.integers(0, len(scores) - 1)
+    width = draw(st.integers(0, 4))
+    rows = st.lists(st.integers(-3, len(scores) - 1), min_size=width, max_size=width)
+    return scores, draw(st.lists(st.tuples(place, rows), min_size=1, max_size=5))
+
+
+@given(hanging())
+def test_the_candidate_loss_is_the_mean_of_log_softmax_by_loop(situation):
+    scores, rows = situation
+    losses = []
+    for positive, negatives in rows:
+        rivals = [scores[place] for place in (positive, *negatives) if place >= 0]
+        losses.append(math.log(sum(math.exp(score - scores[positive]) for score in rivals)))
+    places = torch.tensor([[positive, *negatives] for positive, negatives in rows])
+    found = candidate_softmax(torch.tensor(scores), places).item()
+    assert found == pytest.approx(sum(losses) / len(losses), rel=1e-4, abs=1e-5)
+
+
+def test_only_what_hangs_on_a_position_gets_a_gradient():
+    """The positive is pulled up, its rivals are pushed down, each row sums to nothing; -1 is not the last, nor 0."""
+    scores = torch.randn(2, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    candidate_softmax(scores, torch.tensor([[1, 2, -1], [5, -1, 6]])).backward()
+    assert torch.sign(scores.grad).tolist() == [[0, -1, 1, 0], [0, -1, 1, 0]]
+    torch.testing.assert_close(scores.grad.sum(1), torch.zeros(2))
+
+
+def test_a_position_without_negatives_costs_nothing():
+    assert candidate_softmax(torch.tensor([3.0, 5.0]), torch.tensor([[0, -1], [1, -1]])).item() == 0

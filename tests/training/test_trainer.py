@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,10 +19,13 @@ from llmrec.data.directory import DataDirectory
 from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import evaluate_system, user_metrics
 from llmrec.recommender import Recommender
+from llmrec.text.batch import Branch
 from llmrec.training.arguments import RecTrainingArguments
 from llmrec.training.collators import LengthGroupedBatchSampler
 from llmrec.training.dataset import WindowDataset
-from llmrec.training.trainer import POPULARITY_WEIGHTS, RecTrainer
+from llmrec.training.losses import candidate_softmax
+from llmrec.training.popularity import POPULARITY_WEIGHTS
+from llmrec.training.trainer import RecTrainer
 
 
 @pytest.fixture(scope="module")
@@ -465,7 +469,9 @@ def test_vectors_are_dropped_in_training_alone(checkpoints, data, tmp_path):
 
 def test_throughput_counts_every_target_once_and_no_time_of_evaluations(checkpoints, data, tmp_path, monkeypatch):
     clock = {"now": 0.0}
-    monkeypatch.setattr("llmrec.training.trainer.time", SimpleNamespace(perf_counter=lambda: clock["now"]))
+    for module in ("trainer", "adapter_trainer"):
+        timer = SimpleNamespace(perf_counter=lambda: clock["now"])
+        monkeypatch.setattr(f"llmrec.training.{module}.time", timer)
 
     class Clocked(RecTrainer):
         seen = 0
@@ -490,3 +496,273 @@ def test_throughput_counts_every_target_once_and_no_time_of_evaluations(checkpoi
     for step, rate, seen in rates:
         assert rate == pytest.approx((seen - last_seen) / (step - last_step), abs=0.06)
         last_step, last_seen = step, seen
+
+
+CANDIDATE_HEADS = [("bert", "cross"), ("gpt2", "verbalizer")]
+EVERY_POSITION = {"branch_positions": 99, "negatives": ["uniform"], "num_negatives": 99}
+"""Nothing is drawn: every position has all the items that it may have."""
+
+
+@pytest.fixture(scope="module")
+def head_settings(tmp_path_factory) -> dict[str, dict[str, Any]]:
+    """Model settings by head; a verbalizer's answers are words of the tiny vocabularies."""
+    path = tmp_path_factory.mktemp("template") / "answers.json"
+    path.write_text(json.dumps({"event": "{title}[, {gap}]", "item": "{title}", "answers": ["red", "blue"]}))
+    return {"cross": {"head": "cross"}, "verbalizer": {"head": "verbalizer", "template": str(path)}}
+
+
+def without_dropout(trainer: RecTrainer) -> RecTrainer:
+    """Switch off what the backbone itself drops."""
+    for module in trainer.recommender.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return trainer
+
+
+def candidate_head(recommender: Recommender) -> dict[str, torch.Tensor]:
+    """Parameters and buffers of the head that is used, copied."""
+    module = rec_model(recommender).candidate_head.modules_to_save["default"]
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+@pytest.mark.parametrize(("family", "head"), CANDIDATE_HEADS)
+def test_a_candidate_head_learns_with_the_adapter(checkpoints, data, tmp_path, head_settings, family, head):
+    trainer = make_trainer(checkpoints[family], data, tmp_path, model=head_settings[head], max_steps=4)
+    before = {name: weight.detach().clone() for name, weight in trainer.recommender.model.named_parameters()}
+    own = candidate_head(trainer.recommender)
+    trainer.train()
+    kinds = set()
+    for name, weight in trainer.recommender.model.named_parameters():
+        if not name.endswith("candidate_head.modules_to_save.default.bias"):  # no softmax can tell what it is
+            assert torch.equal(weight, before[name]) != weight.requires_grad, name
+        if weight.requires_grad:
+            parts = ("lora_A", "lora_B", "rec_head", "rec_items", "candidate_head")
+            kinds.add(next(kind for kind in parts if kind in name))
+    learned = {"candidate_head"} if head == "cross" else set()
+    assert kinds == {"lora_A", "lora_B", "rec_head", "rec_items"} | learned
+    changed = {
+        name for name, tensor in candidate_head(trainer.recommender).items() if not torch.equal(tensor, own[name])
+    }
+    assert changed - {"bias"} == ({"weight", "dual_gate"} if head == "cross" else set())
+
+
+def candidate_loss(trainer: RecTrainer) -> float:
+    """Mean loss of the candidate head over all windows, as it serves."""
+    inputs = trainer.data_collator([trainer.train_dataset[index] for index in range(len(trainer.train_dataset))])
+    labels, passes = inputs.pop("labels"), inputs.pop("passes")
+    model = trainer.recommender.model.eval()
+    with torch.no_grad():
+        batch, places = trainer._with_candidates(inputs, labels, passes)
+        return candidate_softmax(model(**batch).candidate_scores, places).item()
+
+
+@pytest.mark.parametrize(("family", "head"), CANDIDATE_HEADS)
+def test_a_candidate_head_learns_what_there_is_to_learn(checkpoints, data, tmp_path, head_settings, family, head):
+    """The cross head starts without the dual one here, so what it gains is its own."""
+    trainer = make_trainer(
+        checkpoints[family],
+        data,
+        tmp_path,
+        model={**head_settings[head], "dual_gate": 0.0, "lora_dropout": 0.0},
+        num_windows=3,
+        max_steps=25,
+        learning_rate=3e-2,
+        item_learning_rate=3e-2,
+        **EVERY_POSITION,
+        **NOTHING_DROPPED,
+    )
+    before = candidate_loss(without_dropout(trainer))
+    trainer.train()
+    assert candidate_loss(trainer) < 0.5 * before
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize(("family", "head"), CANDIDATE_HEADS)
+@pytest.mark.parametrize("mask_seen", [False, True])
+def test_the_logged_loss_is_that_of_both_heads(checkpoints, data, tmp_path, head_settings, family, head, mask_seen):
+    """By hand, over all positions: what the dual head makes of all items, and the candidate head of each on its own."""
+    trainer = make_trainer(
+        checkpoints[family],
+        data,
+        tmp_path,
+        model={**head_settings[head], "lora_dropout": 0.0},
+        num_windows=3,
+        per_device_train_batch_size=3,
+        max_steps=1,
+        mask_seen=mask_seen,
+        **EVERY_POSITION,
+        **NOTHING_DROPPED,
+    )
+    recommender = randomise(without_dropout(trainer).recommender)
+    model, processor = rec_model(recommender).eval(), recommender.processor
+    losses = []
+    for example in (trainer.train_dataset[index] for index in range(3)):
+        row = example["row"]
+        for event in (example["labels"] >= 0).nonzero()[0].tolist():
+            label = int(example["labels"][event])
+            seen = set(row.items[: event + 1].tolist()) - {label} if mask_seen else set()
+            shown = [label, *sorted(set(range(len(data.catalog))) - seen - {label})]
+            cut = replace(row, items=row.items[: event + 1], blocks=row.blocks[: event + 1])
+            passes = [
+                replace(cut, branches=[Branch(item, processor.candidate_block(data.catalog.attributes(item)), event)])
+                for item in shown
+            ]
+            with torch.no_grad():
+                output = model(**processor.batch(passes))
+            dual = output.states[0, event] @ output.embeddings.T * output.scale + output.bias
+            losses.append([-scores.log_softmax(0)[0].item() for scores in (dual[shown], output.candidate_scores[:, 0])])
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(np.sum(losses) / len(losses), rel=1e-4)
+
+
+@pytest.mark.parametrize(("family", "head"), CANDIDATE_HEADS)
+@pytest.mark.parametrize(("batch_size", "accumulation"), [(2, 2), (3, 2)])
+def test_a_step_of_both_heads_does_not_depend_on_how_it_was_cut(
+    checkpoints, data, tmp_path, head_settings, family, head, batch_size, accumulation
+):
+    """Where every position is trained; where some are drawn, other ones are in other parts."""
+
+    def step(size: int, parts: int) -> tuple[dict[str, torch.Tensor], float]:
+        trainer = make_trainer(
+            checkpoints[family],
+            data,
+            tmp_path,
+            model={**head_settings[head], "lora_dropout": 0.0},
+            num_windows=4,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=parts,
+            max_steps=1,
+            **EVERY_POSITION,
+            **NOTHING_DROPPED,
+            optim="sgd",
+            learning_rate=0.1,
+            item_learning_rate=0.1,
+            lr_scheduler_type="constant",
+            warmup_steps=0,
+            max_grad_norm=0,
+        )
+        without_dropout(trainer).train()
+        return trained_weights(trainer), trainer.state.log_history[0]["loss"]
+
+    (whole, loss), (parts, loss_of_parts) = step(4, 1), step(batch_size, accumulation)
+    for name, weight in whole.items():
+        torch.testing.assert_close(parts[name], weight, rtol=0, atol=1e-5, msg=name)
+    assert loss_of_parts == pytest.approx(loss, abs=1e-4)
+
+
+@pytest.mark.parametrize(("family", "head"), CANDIDATE_HEADS)
+def test_a_saved_candidate_head_scores_as_before(checkpoints, data, tmp_path, head_settings, family, head):
+    trainer = make_trainer(checkpoints[family], data, tmp_path, model=head_settings[head], max_steps=4)
+    trainer.train()
+    trainer.save_model()
+    saved = load_file(tmp_path / "adapter_model.safetensors")
+    own = candidate_head(trainer.recommender)
+    assert set(own) == ({"weight", "bias", "dual_gate"} if head == "cross" else {"direction"})
+    for name, tensor in own.items():
+        assert torch.equal(saved[f"base_model.model.candidate_head.{name}"], tensor)
+        assert tensor.any() or name == "bias"
+    loaded = Recommender.from_pretrained(tmp_path)
+    assert loaded.config.head == head
+    ids = list(data.catalog.ids)
+    history = [{"item_id": item_id, "timestamp": 86_400 * day} for day, item_id in enumerate(ids[4:10])]
+    expected = trainer.recommender.score(history, ids)
+    assert np.std(expected) > 1e-2
+    assert loaded.score(history, ids) == pytest.approx(expected, rel=0, abs=1e-6)
+    before, after = (one.recommend(history, k=5, num_candidates=9) for one in (trainer.recommender, loaded))
+    assert [one.item_id for one in before] == [one.item_id for one in after]
+
+
+@pytest.mark.parametrize(("family", "head"), CANDIDATE_HEADS)
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_resumed_run_draws_the_same_candidates(
+    checkpoints, data, tmp_path, head_settings, family, head, accumulation
+):
+    """It ends as the uninterrupted one, bit for bit."""
+    settings = {
+        "model": head_settings[head],
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "gradient_accumulation_steps": accumulation,
+        "num_train_epochs": 2,
+    }
+    whole = make_trainer(checkpoints[family], data, tmp_path / "whole", **settings)
+    whole.train()
+    steps = whole.state.max_steps
+    for step in (1, steps // 2 + 1):  # in the middle of either epoch
+        resumed = make_trainer(checkpoints[family], data, tmp_path / f"from-{step}", **settings)
+        recommender = randomise(resumed.recommender)  # all that is learned comes from the checkpoint
+        resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / f"checkpoint-{step}"))
+        assert_equal_weights(trained_weights(resumed), trained_weights(whole))
+        expected, found = candidate_head(whole.recommender), candidate_head(recommender)
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+        losses = [[entry.get("loss") for entry in run.state.log_history] for run in (whole, resumed)]
+        assert losses[0] == losses[1]
+
+
+def test_every_step_draws_other_candidates_and_another_seed_others_again(checkpoints, data, tmp_path):
+    def drawn(seed: int) -> list[list[int]]:
+        found = []
+
+        class Spy(RecTrainer):
+            def _with_candidates(self, inputs: Any, labels: Any, passes: Any) -> Any:
+                batch, places = super()._with_candidates(inputs, labels, passes)
+                found.append(batch["candidates"].flatten().tolist())
+                return batch, places
+
+        settings = {"model": {"head": "cross"}, "num_windows": 2, "max_steps": 4, "negatives": ["uniform"]}
+        trainer = make_trainer(checkpoints["bert"], data, tmp_path, kind=Spy, **settings)
+        trainer.args.seed = seed  # the sampler's order does not matter: both windows are in every batch
+        trainer.train()
+        return found
+
+    first = drawn(1)
+    assert len(first) == 4 and len(set(map(tuple, first))) == 4
+    assert first == drawn(1)
+    assert not {tuple(sorted(row)) for row in first} & {tuple(sorted(row)) for row in drawn(2)}
+
+
+@pytest.mark.parametrize(("family", "head"), CANDIDATE_HEADS)
+def test_validation_is_of_the_cascade_and_beside_it_of_the_dual_head(
+    checkpoints, data, tmp_path, head_settings, family, head
+):
+    settings = {"eval_strategy": "epoch", "save_strategy": "epoch", "num_train_epochs": 2, "num_proposed": 6}
+    model = {**head_settings[head], "dual_gate": 0.0}  # so that it ranks in an order of its own
+    trainer = make_trainer(checkpoints[family], data, tmp_path, model=model, learning_rate=1e-2, **settings)
+    trainer.train()
+    logged = [entry for entry in trainer.state.log_history if "eval_mrr" in entry]
+    assert len(logged) == 2
+    cases = Cases.from_histories(data.histories(), data.catalog, "validation")
+    for entry in logged:
+        loaded = Recommender.from_pretrained(tmp_path / f"checkpoint-{entry['step']}")
+        for prefix, num_candidates in {"eval_": 6, "eval_dual_": 0}.items():
+            ranks = evaluate_system(loaded.scorer(5, num_candidates=num_candidates), cases, True)
+            metrics = user_metrics(ranks, cases, [10])
+            for name in ("ndcg@10", "hit@10", "mrr"):
+                assert entry[f"{prefix}{name}"] == pytest.approx(metrics[name].mean(), abs=1e-9), name
+    assert any(entry["eval_ndcg@10"] != entry["eval_dual_ndcg@10"] for entry in logged)
+    assert trainer.state.best_metric == max(entry["eval_ndcg@10"] for entry in logged)
+
+
+def test_the_dual_head_alone_is_validated_once(checkpoints, data, tmp_path):
+    metrics = make_trainer(checkpoints["bert"], data, tmp_path, eval_strategy="epoch", save_strategy="epoch").evaluate()
+    assert "eval_ndcg@10" in metrics and not [name for name in metrics if "dual" in name]
+
+
+def test_validating_candidates_does_not_disturb_training(checkpoints, data, tmp_path):
+    plain = make_trainer(checkpoints["bert"], data, tmp_path / "plain", model={"head": "cross"}, num_train_epochs=1)
+    plain.train()
+    settings = {"eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": False, "num_train_epochs": 1}
+    watched = make_trainer(checkpoints["bert"], data, tmp_path / "watched", model={"head": "cross"}, **settings)
+    watched.train()
+    assert_equal_weights(trained_weights(watched), trained_weights(plain))
+
+
+@pytest.mark.parametrize(("family", "head"), CANDIDATE_HEADS)
+def test_candidates_in_mixed_precision(checkpoints, data, tmp_path, head_settings, family, head):
+    trainer = make_trainer(checkpoints[family], data, tmp_path, model=head_settings[head], bf16=True, max_steps=3)
+    trainer.train()
+    assert {weight.dtype for weight in trainer.recommender.model.parameters()} == {torch.float32}
+    assert all(tensor.dtype == torch.float32 for tensor in candidate_head(trainer.recommender).values())
+    assert all(torch.isfinite(weight).all() for weight in trainer.recommender.model.parameters())
+    assert all(0 < entry["loss"] < 100 for entry in trainer.state.log_history if "loss" in entry)

@@ -1,0 +1,116 @@
+"""`Reading`: a history that was read, kept so that candidates and new events cost their own tokens alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from llmrec.models.attention import attention_mask
+from llmrec.models.backbone import run_backbone
+from llmrec.models.items import Items
+from llmrec.models.modeling import RecModel
+from llmrec.models.pooling import pool_blocks
+from llmrec.text.batch import HEADER, TRUNK
+
+Block = Sequence[int]
+"""Token ids of one event or candidate."""
+
+
+class Reading:
+    """Keys and values of a history's tokens, and what the head needs of its events.
+
+    Exact, for encoders too, because no token of a history sees a later block: reading on changes nothing that was read.
+    Holds (tokens x layers x 2 x key width) numbers; 256 tokens of MiniLM take 4.7 MB.
+
+    Args:
+        model: in evaluation mode; a reading is worthless once its weights change.
+        header: token ids every history begins with.
+    """
+
+    def __init__(self, model: RecModel, header: Block) -> None:
+        self.model = model
+        self.device = model.device
+        self._cache = DynamicCache(config=model.backbone.config)
+        self._block = torch.empty(1, 0, dtype=torch.long, device=self.device)
+        width = model.backbone.config.hidden_size
+        self._events = torch.empty(1, 0, width, device=self.device)  # c(i) of the events' items
+        self._state = torch.empty(1, 0, width, device=self.device)  # pooled state of the newest event
+        self._header = list(header)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens read so far; the header is read with the first events."""
+        return self._block.shape[1]
+
+    @property
+    def num_events(self) -> int:
+        """Events read so far."""
+        return self._events.shape[1]
+
+    @torch.inference_mode()
+    def append(self, blocks: Sequence[Block], items: Items) -> None:
+        """Read L further events.
+
+        Args:
+            blocks: their tokens.
+            items: their items, as `ItemTable` gives them (L, ...).
+        """
+        first = self.num_events + 1
+        header = [] if self.num_events else self._header  # alone it would cost a look at every weight
+        numbers = [HEADER] * len(header)
+        numbers += np.repeat(np.arange(first, first + len(blocks)), [len(block) for block in blocks]).tolist()
+        hidden = self._run([*header, *(token for block in blocks for token in block)], numbers, items)
+        head = self.model.rec_head
+        embedded = head.item_embeddings(items.text, items.output_residual)[None]
+        self._events = torch.cat([self._events, embedded], dim=1)
+        last = torch.tensor([numbers], device=self.device) - (self.num_events - 1)  # the newest event becomes block 1
+        self._state = pool_blocks(hidden, last, 1, self.model.config.pooling)
+
+    @torch.inference_mode()
+    def user_state(self) -> Tensor:
+        """Return c(u) after the newest event, (D,)."""
+        states = self._state.expand(-1, self.num_events, -1)
+        real = torch.ones(1, self.num_events, dtype=torch.bool, device=self.device)
+        return self.model.rec_head.user_states(states, self._events, real)[0, -1]
+
+    @torch.inference_mode()
+    def candidate_scores(self, blocks: Sequence[Block], items: Items) -> Tensor:
+        """Score C candidates behind the newest event, in one pass over their tokens; the history is as it was after.
+
+        Args:
+            blocks: their tokens.
+            items: their items (C, ...).
+
+        Returns:
+            (C,) scores of the candidate head.
+        """
+        model, sizes = self.model, [len(block) for block in blocks]
+        branch = torch.repeat_interleave(torch.arange(1, len(blocks) + 1), torch.tensor(sizes))[None].to(self.device)
+        ids = torch.tensor([[token for block in blocks for token in block]], device=self.device)
+        positions = torch.cat([torch.arange(size) for size in sizes])[None].to(self.device) + self.num_tokens
+        tokens = model.embed(ids, branch, items.map(lambda each: each[None]))
+        block = torch.cat([self._block, torch.full_like(branch, self.num_events)], dim=1)
+        branches = torch.cat([torch.full_like(self._block, TRUNK), branch], dim=1)
+        mask = attention_mask(block, model.causal, branches, self.num_tokens)
+        hidden = run_backbone(model.backbone, tokens, positions + model.position_offset, mask, self._cache)
+        self._cache.crop(-ids.shape[1])
+        embedded = model.rec_head.item_embeddings(items.text, items.output_residual)
+        dual = embedded @ self.user_state() * model.rec_head.scale
+        dual = dual if items.bias is None else dual + items.bias
+        return model.candidate_head(model.candidate_states(hidden, branch, len(blocks)), dual[None])[0]
+
+    @torch.inference_mode()
+    def _run(self, ids: list[int], numbers: list[int], items: Items) -> Tensor:
+        """Read tokens (T,) of events `numbers` (T,) behind the cache and keep them there; return (1, T, D)."""
+        model, before = self.model, self.num_tokens
+        new = torch.tensor([numbers], dtype=torch.long, device=self.device)
+        input_ids = torch.tensor([ids], dtype=torch.long, device=self.device)
+        tokens = model.embed(input_ids, new - self.num_events, items.map(lambda each: each[None]))
+        self._block = torch.cat([self._block, new], dim=1)
+        positions = torch.arange(before, self.num_tokens, device=self.device)[None] + model.position_offset
+        mask = attention_mask(self._block, model.causal, None, before)
+        return run_backbone(model.backbone, tokens, positions, mask, self._cache)

@@ -1,0 +1,48 @@
+"""The items that have a training event, among which a softmax chooses: of others there is nothing to learn."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from llmrec.models.modeling import RecModelOutput
+from llmrec.text.batch import PADDING
+from llmrec.training.losses import IGNORED, full_softmax
+
+
+class KnownItems(NamedTuple):
+    """M of the N items, numbered anew."""
+
+    rows: Tensor
+    """(M,) their rows among all items."""
+    number: Tensor
+    """(N,) each item's place among them, negative where it is not."""
+
+    @classmethod
+    def of(cls, counts: Tensor) -> KnownItems:
+        """Number the items whose count of training targets, (N,), is not zero.
+
+        >>> known = KnownItems.of(torch.tensor([3, 0, 1]))
+        >>> known.rows.tolist(), known.number.tolist()
+        ([0, 2], [0, -1, 1])
+        """
+        rows = torch.nonzero(counts)[:, 0]
+        number = torch.full_like(counts, PADDING)
+        number[rows] = torch.arange(len(rows), device=counts.device)
+        return cls(rows, number)
+
+    def softmax(self, output: RecModelOutput, labels: Tensor, seen: Tensor | None) -> Tensor:
+        """Return `full_softmax` against the known items alone.
+
+        Args:
+            output: States, embeddings and biases of all items.
+            labels: (B, L) row of the next event's item among all, or negative where it is not trained.
+            seen: (B, L) row of each event's own item among all, negative for padding, or None.
+        """
+        rows, number = (tensor.to(labels.device) for tensor in self)
+        labels = torch.where(labels >= 0, number[labels.clamp(min=0)], IGNORED)
+        seen = None if seen is None else torch.where(seen >= 0, number[seen.clamp(min=0)], PADDING)
+        bias = None if output.bias is None else output.bias[rows]
+        return full_softmax(output.states, output.embeddings[rows], output.scale, bias, labels, seen)

@@ -1,0 +1,121 @@
+"""Training on labelled pairs: windows of histories whose branches are items that were liked or not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from llmrec.evaluation.labelled_cases import LabelledCases
+from llmrec.evaluation.pair_metrics import pair_metrics
+from llmrec.ranking.candidates import CandidateScorer
+from llmrec.ranking.pairs import pair_questions, pair_scores
+from llmrec.recommender import Recommender
+from llmrec.text.batch import Branch, Pass
+from llmrec.text.processor import ItemTexts, Processor
+from llmrec.training.adapter_trainer import AdapterTrainer
+from llmrec.training.arguments import RecTrainingArguments
+from llmrec.training.losses import IGNORED
+
+
+class PairExample(TypedDict):
+    """One window: the pass with a branch per pair, and whether each was liked, (C,) float32 of 0 and 1."""
+
+    row: Pass
+    labels: np.ndarray
+
+
+class PairDataset(Dataset):
+    """Windows with the labelled pairs that fall into them, every pair once; each reads what came before it alone.
+
+    Args:
+        cases: the pairs.
+        processor: writes and cuts the text.
+        texts: the items' attributes.
+        max_pairs: pairs of one window that share a pass; others get another.
+
+    Raises:
+        ValueError: if a candidate has more tokens than one may have.
+    """
+
+    def __init__(self, cases: LabelledCases, processor: Processor, texts: ItemTexts, max_pairs: int = 16) -> None:
+        self.examples: list[PairExample] = []
+        for numbers, question in pair_questions(cases, processor, texts):
+            branches = [
+                Branch(int(item), processor.candidate_block(texts.attributes(int(item))), int(event))
+                for item, event in zip(question.items, question.events, strict=True)
+            ]
+            labels = cases.labels[numbers].astype(np.float32)
+            for begin in range(0, len(branches), max_pairs):
+                part = slice(begin, begin + max_pairs)
+                row = replace(question.row, branches=branches[part])
+                self.examples.append(PairExample(row=row, labels=labels[part]))
+        self.lengths = np.array([processor.num_tokens(example["row"]) for example in self.examples])
+        """Tokens of each example."""
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> PairExample:
+        return self.examples[index]
+
+
+class PairCollator:
+    """Pads examples to a `Batch` with branches and adds `labels` (B, C), `IGNORED` for padding."""
+
+    def __init__(self, processor: Processor) -> None:
+        self.processor = processor
+
+    def __call__(self, examples: Sequence[PairExample]) -> dict[str, Tensor]:
+        """Return the tensors of one training batch."""
+        batch: dict[str, Any] = dict(self.processor.batch([example["row"] for example in examples]))
+        labels = torch.full(batch["candidates"].shape, float(IGNORED))
+        for index, example in enumerate(examples):
+            labels[index, : len(example["labels"])] = torch.from_numpy(example["labels"])
+        return {**batch, "labels": labels}
+
+
+class PairTrainer(AdapterTrainer):
+    """Trains a candidate head by the binary cross-entropy of its logit, on every pair of every window.
+
+    References:
+        Few-shot tuning on "will the user like …" questions: Bao et al. 2023 (TALLRec), arXiv:2305.00447.
+    """
+
+    def __init__(
+        self,
+        recommender: Recommender,
+        args: RecTrainingArguments,
+        train_dataset: PairDataset,
+        cases: LabelledCases | None,
+    ) -> None:
+        super().__init__(recommender, args, train_dataset, cases, PairCollator(recommender.processor))
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Return the cross-entropy summed over this batch's pairs, per pair of the whole step."""
+        labels = inputs.pop("labels")
+        output = model(**inputs)
+        real = labels != IGNORED
+        with torch.autocast(labels.device.type, enabled=False):
+            loss = F.binary_cross_entropy_with_logits(output.candidate_scores[real], labels[real], reduction="sum")
+        loss = self.loss_of_step(loss, real.sum(), num_items_in_batch, inputs)
+        return (loss, output) if return_outputs else loss
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Judge the validation pairs, all of them in every process, in float32."""
+        began = time.perf_counter()
+        recommender = self.recommender
+        scorer = CandidateScorer(recommender.model, recommender.processor, recommender.items)
+        values = pair_metrics(self.cases.labels, pair_scores(scorer, self.cases))
+        return self.report_evaluation({f"{metric_key_prefix}_{name}": float(v) for name, v in values.items()}, began)

@@ -1,0 +1,134 @@
+"""An open history that goes on is the history read again from the start."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from small_data import START, items_frame
+from tiny_recommenders import randomise, rec_model, tiny_recommender
+
+from llmrec.data.catalog import Catalog
+from llmrec.ranking.history_store import HistoryStore
+
+CATALOG = Catalog(items_frame())
+IDS = list(CATALOG.ids)
+DAY = 86_400
+NEW = {"title": "blue hammer", "brand": "acme"}
+KINDS = [("bert", "dual"), ("bert", "cross"), ("llama", "cross"), ("gpt2", "cross")]
+
+
+@pytest.fixture(scope="module", params=KINDS, ids="-".join)
+def recommender(request, checkpoints):
+    family, head = request.param
+    return randomise(tiny_recommender(checkpoints[family], CATALOG, head=head, max_tokens=40, max_vector_events=3))
+
+
+def events(length: int) -> list[dict]:
+    found = [{"item_id": IDS[(7 * n) % len(IDS)], "timestamp": START + n * n * DAY} for n in range(length)]
+    found[2] = {**NEW, "timestamp": found[2]["timestamp"]}  # one that the catalogue lacks
+    return found
+
+
+def test_appending_equals_reading_again_while_the_window_moves(recommender):
+    history = events(24)
+    opened = recommender.open(history[:1])
+    candidates = [*IDS[:5], NEW, {"title": "green paint"}]
+    num_read = []
+    for length in range(1, 25):
+        if length > 1:
+            opened.append(history[length - 1])
+        expected = recommender.open(history[:length]).score(candidates)
+        assert opened.score(candidates) == pytest.approx(expected, abs=2e-4)
+        again = [(one.item_id, one.rank) for one in recommender.recommend(history[:length], k=5)]
+        assert [(one.item_id, one.rank) for one in recommender.recommend(opened, k=5)] == again
+        num_read.append(opened._reading.num_events)
+    assert min(b - a for a, b in itertools.pairwise(num_read)) < 0 < max(num_read)  # the window did move
+
+
+def test_an_event_reads_its_own_tokens_alone(recommender, monkeypatch):
+    history = events(6)
+    opened = recommender.open(history[:1])
+    read = []
+    reading = type(opened._reading)
+    original = reading._run
+
+    def counted(self, ids, *rest):
+        read.append(len(ids))
+        return original(self, ids, *rest)
+
+    monkeypatch.setattr(reading, "_run", counted)
+    opened.append(history[1])
+    assert read == [len(opened._blocks[1])]
+
+
+def test_scores_are_those_of_the_batch_that_the_evaluator_reads(recommender):
+    """Another way to the same number: the packed pass, and for the dual head the scores of the whole catalogue."""
+    history = events(8)
+    history[2] = {"item_id": IDS[3], "timestamp": history[2]["timestamp"]}
+    scores = recommender.open(history).score(IDS)
+    whole = recommender.recommend_batch([history], k=len(IDS), exclude_seen=False, num_candidates=len(IDS))[0]
+    assert {one.item_id: one.score for one in whole} == pytest.approx(dict(zip(IDS, scores, strict=True)), abs=1e-4)
+
+
+def test_what_is_refused_changes_nothing(recommender):
+    history = events(5)
+    opened = recommender.open(history)
+    before = opened.score(IDS[:4])
+    for wrong, message in (
+        ({"item_id": IDS[0], "timestamp": START}, "earlier"),
+        ({"item_id": "no-such", "timestamp": START + 99 * DAY}, "not in the catalogue"),
+        ({"item_id": IDS[0]}, "timestamp None"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            opened.append(wrong)
+        assert opened.history == history
+        assert opened.score(IDS[:4]) == before
+    assert opened.score([]) == []
+    with pytest.raises(TypeError, match="candidates 'i00' are no list"):
+        opened.score("i00")
+    with pytest.raises(ValueError, match="the history is empty"):
+        recommender.open([])
+
+
+def test_the_store_reads_on_what_it_knows_and_again_what_has_changed(recommender):
+    store, history = HistoryStore(max_histories=2), events(6)
+    first = store.open(recommender, "ann", history[:4])
+    assert store.open(recommender, "ann", history) is first  # two more events were appended
+    assert first.history == history
+    expected = recommender.open(history).score(IDS[:3])
+    assert first.score(IDS[:3]) == pytest.approx(expected, abs=2e-4)
+    other = store.open(recommender, "ann", history[1:])  # another past
+    assert other is not first and other.history == history[1:]
+    assert store.open(recommender, "ann", history[1:3]) is not other  # fewer events than were read
+    assert len(store) == 1
+
+
+def test_the_store_keeps_the_users_seen_last(recommender):
+    store, history = HistoryStore(max_histories=2), events(3)
+    ann, bob = (store.open(recommender, user, history) for user in ("ann", "bob"))
+    assert store.open(recommender, "ann", history) is ann
+    store.open(recommender, "eve", history)
+    assert len(store) == 2
+    assert store.open(recommender, "ann", history) is ann
+    assert store.open(recommender, "bob", history) is not bob
+    with pytest.raises(ValueError, match="max_histories=0: give at least 1"):
+        HistoryStore(0)
+
+
+def test_other_weights_or_items_are_another_recommender(recommender):
+    store, history = HistoryStore(), events(3)
+    before = store.open(recommender, "ann", history)
+    weight = next(weight for weight in recommender.model.parameters() if weight.requires_grad)
+    with torch.no_grad():
+        weight += 0.0
+    after = store.open(recommender, "ann", history)
+    assert after is not before
+    items = recommender.items
+    table = rec_model(recommender).rec_items
+    try:
+        recommender.replace_items(Catalog(items_frame().head(10)))
+        assert store.open(recommender, "ann", history[:1]) is not after
+    finally:
+        recommender.items, rec_model(recommender).rec_items = items, table
