@@ -130,8 +130,11 @@ class RecTrainingArguments(TrainingArguments):
     )
     num_negatives: int = field(default=15, metadata={"help": "Items that each such position's next item stands among."})
     negatives: list[str] = field(
-        default_factory=lambda: ["proposed", "popular", "text"],
-        metadata={"help": f"Kinds of them, in equal shares: some of {', '.join(KINDS)}."},
+        default_factory=lambda: ["proposed"],
+        metadata={
+            "help": f"Kinds of them, in equal shares: some of {', '.join(KINDS)}. `proposed` alone trains on what a "
+            "cascade ranks: positions whose next item the dual head proposes, against what else it proposes."
+        },
     )
     num_proposed: int = field(
         default=50,

@@ -51,6 +51,10 @@ def branched(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Hang candidates on some positions of each window, drawn anew.
 
+    Where all negatives are `proposed`, only positions count whose positive is proposed too, unless there are none: else
+    what tells the positive from its negatives is that the dual head did not propose it, and the candidate head learns
+    to turn proposals around. Negatives of other kinds differ from the proposals that a cascade ranks, and cost it.
+
     Args:
         passes: B windows.
         labels: (B, L) row of the item after each event, negative where it is not trained.
@@ -65,11 +69,7 @@ def branched(
         The batch with its branches, on the CPU, and (P, 1 + K) the place of each position's candidates among the flat
         (B * C): the positive first, negative numbers where there is none.
     """
-    random = torch.rand(labels.shape, generator=generator).to(labels.device).masked_fill(labels < 0, -1)
-    first = random.topk(min(settings.num_positions, labels.shape[1]), dim=1)
-    row, event = torch.nonzero(first.values >= 0, as_tuple=True)
-    event = first.indices[row, event]  # (P,)
-    wanted = labels[row, event]
+    row, event = torch.nonzero(labels >= 0, as_tuple=True)  # (P,) every labelled position
     table = model.rec_items()
     seen = torch.zeros(len(row), len(table.text), dtype=torch.bool, device=labels.device)
     for number, (window, last) in enumerate(zip(row.tolist(), event.tolist(), strict=True)):
@@ -77,6 +77,18 @@ def branched(
     items = model.rec_head.item_embeddings(table.text, table.output_residual)
     scores = states[row, event] @ items.T * model.rec_head.scale
     scores = scores if table.bias is None else scores + table.bias
+    chosen = torch.ones(len(row), dtype=torch.bool, device=labels.device)
+    if set(settings.kinds) == {"proposed"}:
+        among = scores.masked_fill(seen, -torch.inf) if settings.mask_seen else scores
+        own = among.gather(1, labels[row, event][:, None])
+        proposed = (among > own).sum(1) < settings.num_proposed
+        chosen = proposed if proposed.any() else chosen
+    random = torch.full(labels.shape, -1.0, device=labels.device)
+    random[row[chosen], event[chosen]] = torch.rand(int(chosen.sum()), generator=generator).to(labels.device)
+    place = random.argsort(dim=1, descending=True).argsort(dim=1)  # of each position in its window's random order
+    chosen &= place[row, event] < settings.num_positions
+    row, event, seen, scores = row[chosen], event[chosen], seen[chosen], scores[chosen]
+    wanted = labels[row, event]
     negatives = draw_negatives(
         settings.kinds,
         settings.num_negatives,

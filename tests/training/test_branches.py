@@ -180,6 +180,27 @@ def test_proposed_are_what_the_dual_head_ranks_first_at_that_position(recommende
 
 
 @pytest.mark.parametrize("family", KINDS)
+def test_where_all_negatives_are_proposed_the_positive_is_proposed_too(recommenders, family):
+    """Else the candidate head would learn that what the dual head proposes is wrong."""
+    recommender = recommenders[family]
+    windows, model = windows_of(recommender), rec_model(recommender)
+    with torch.no_grad():
+        states = model(**recommender.processor.batch(windows.passes)).states
+
+    def proposed(window: int, event: int) -> bool:
+        scores = catalogue_scoring(model)(states[window, event][None])[0]
+        scores[torch.as_tensor(windows.passes[window].items[: event + 1])] = -torch.inf
+        return int(windows.labels[window, event]) in scores.topk(8).indices.tolist()
+
+    labelled = {(window, event) for window, event in torch.nonzero(windows.labels >= 0).tolist()}
+    expected = {place for place in labelled if proposed(*place)}
+    assert 0 < len(expected) < len(labelled)
+    settings = {"num_positions": 9, "kinds": ["proposed"], "num_negatives": 3, "num_proposed": 8}
+    found = positions(*branches(recommender, windows, **settings))
+    assert {(one.window, one.event) for one in found} == expected
+
+
+@pytest.mark.parametrize("family", KINDS)
 def test_candidates_score_as_alone_behind_the_history_up_to_their_position(recommenders, family):
     recommender = recommenders[family]
     windows = windows_of(recommender)
