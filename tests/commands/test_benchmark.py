@@ -1,4 +1,4 @@
-"""The training benchmark: both ways see the same targets, and the token counts follow from arithmetic."""
+"""The benchmarks: all ways do the same work and agree, and the token counts follow from arithmetic."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from llmrec.commands.benchmark import synthetic_catalog
+from llmrec.commands.benchmark_items import synthetic_catalog
 from llmrec.commands.main import run
 
 
@@ -39,10 +39,44 @@ def test_the_usual_way_reads_a_history_again_for_every_target(rows):
 
 
 def test_synthetic_items_are_the_same_every_time():
-    assert synthetic_catalog().frame.equals(synthetic_catalog().frame)
+    assert synthetic_catalog(2, 5).frame.equals(synthetic_catalog(2, 5).frame)
 
 
-@pytest.mark.parametrize("words", [[], ["scoring"], ["--output_dir", "x"]])
+@pytest.mark.parametrize("words", [[], ["sorting"], ["--output_dir", "x"]])
 def test_another_suite_is_refused(words, capsys):
     assert run("benchmark", words) == 2
-    assert "give `training`" in capsys.readouterr().err
+    assert "give `training` or `scoring`" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module", params=["bert", "llama"])
+def scored(request, checkpoints, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scoring")
+    sizes = ["--history_tokens", "40", "--candidates", "6", "--repeats", "1", "--batch_size", "4"]
+    options = ["--output_dir", str(folder), "--families", str(checkpoints[request.param]), *sizes]
+    assert run("benchmark", ["scoring", *options]) == 0
+    return {row["method"]: row for row in json.loads((folder / "scoring.json").read_text())}
+
+
+def test_every_way_to_score_agrees_and_has_a_row(scored):
+    assert {"naive", "packed", "cached", "reread", "append"} <= set(scored)
+    for method in ("naive", "packed", "cached", "append"):
+        assert scored[method]["max_rel_diff"] <= 1e-4
+    for row in scored.values():
+        assert row["seconds"] > 0 and row["peak_mib"] > 0 and row["tokens"] > 0
+
+
+def test_the_usual_way_reads_the_history_for_every_candidate(scored):
+    naive, packed, cached = (scored[method]["tokens"] for method in ("naive", "packed", "cached"))
+    history = scored["naive"]["history_tokens"]
+    assert naive - packed == 5 * history  # six candidates, one reading
+    assert cached == packed
+
+
+def test_a_random_tenth_stands_for_all_where_naive_takes_too_long(checkpoints, tmp_path):
+    sizes = ["--history_tokens", "40", "--candidates", "30", "--repeats", "1", "--max_seconds", "1e-9"]
+    options = ["--output_dir", str(tmp_path), "--families", str(checkpoints["bert"]), *sizes]
+    assert run("benchmark", ["scoring", *options]) == 0
+    rows = {row["method"]: row for row in json.loads((tmp_path / "scoring.json").read_text())}
+    assert rows["naive"]["timed_share"] == 0.1
+    assert rows["packed"]["timed_share"] == 1.0
+    assert rows["naive"]["max_rel_diff"] <= 1e-4
