@@ -16,6 +16,7 @@ from torch import Tensor
 
 from llmrec.data.catalog import Catalog
 from llmrec.ranking.dual import catalogue_scoring
+from llmrec.ranking.ranks import target_ranks
 from llmrec.recommender import Recommender
 from llmrec.text.batch import PADDING, Branch, Pass
 from llmrec.text.windows import Window
@@ -179,25 +180,46 @@ def test_proposed_are_what_the_dual_head_ranks_first_at_that_position(recommende
     assert len(best) > 3  # other positions, other proposals
 
 
+@torch.no_grad()
+def ranks_of_labels(recommender: Recommender, windows: Windows, mask_seen: bool) -> dict[tuple[int, int], float]:
+    """Where the dual head ranks the label of every labelled position, by (window, event); inf where it was seen."""
+    model, ranks = rec_model(recommender), {}
+    states = model(**recommender.processor.batch(windows.passes)).states
+    for window, event in torch.nonzero(windows.labels >= 0).tolist():
+        scores = catalogue_scoring(model)(states[window, event][None])
+        seen = [windows.passes[window].items[: event + 1]] if mask_seen else None
+        ranks[window, event] = target_ranks(scores, windows.labels[window, event][None], seen).item()
+    return ranks
+
+
 @pytest.mark.parametrize("family", KINDS)
-def test_where_all_negatives_are_proposed_the_positive_is_proposed_too(recommenders, family):
+@pytest.mark.parametrize("mask_seen", [True, False])
+def test_where_all_negatives_are_proposed_the_positive_is_proposed_too(recommenders, family, mask_seen):
     """Else the candidate head would learn that what the dual head proposes is wrong."""
     recommender = recommenders[family]
-    windows, model = windows_of(recommender), rec_model(recommender)
-    with torch.no_grad():
-        states = model(**recommender.processor.batch(windows.passes)).states
-
-    def proposed(window: int, event: int) -> bool:
-        scores = catalogue_scoring(model)(states[window, event][None])[0]
-        scores[torch.as_tensor(windows.passes[window].items[: event + 1])] = -torch.inf
-        return int(windows.labels[window, event]) in scores.topk(8).indices.tolist()
-
-    labelled = {(window, event) for window, event in torch.nonzero(windows.labels >= 0).tolist()}
-    expected = {place for place in labelled if proposed(*place)}
-    assert 0 < len(expected) < len(labelled)
-    settings = {"num_positions": 9, "kinds": ["proposed"], "num_negatives": 3, "num_proposed": 8}
-    found = positions(*branches(recommender, windows, **settings))
+    windows = windows_of(recommender)
+    windows.labels[0, 1::2] = torch.from_numpy(windows.passes[0].items[1::2])  # what was just seen, once more
+    ranks = ranks_of_labels(recommender, windows, mask_seen)
+    expected = {place for place, rank in ranks.items() if rank <= 8}
+    assert 0 < len(expected) < len(ranks)
+    settings = {"num_positions": 9, "num_negatives": 3, "num_proposed": 8, "mask_seen": mask_seen}
+    found = positions(*branches(recommender, windows, kinds=["proposed"], **settings))
     assert {(one.window, one.event) for one in found} == expected
+    found = positions(*branches(recommender, windows, kinds=["proposed", "uniform"], **settings))
+    assert {(one.window, one.event) for one in found} == set(ranks)  # others stand among the negatives
+
+
+def test_where_no_positive_is_proposed_all_positions_count(recommenders):
+    recommender = recommenders["bert"]
+    windows = windows_of(recommender, [6, 5])
+    ranks = ranks_of_labels(recommender, windows, mask_seen=True)
+    for place in [place for place, rank in ranks.items() if rank == 1]:
+        windows.labels[place] = IGNORED
+        del ranks[place]
+    assert len(ranks) > 5
+    settings = {"num_positions": 9, "kinds": ["proposed"], "num_negatives": 1, "num_proposed": 1}
+    found = positions(*branches(recommender, windows, **settings))
+    assert {(one.window, one.event) for one in found} == set(ranks)
 
 
 @pytest.mark.parametrize("family", KINDS)
