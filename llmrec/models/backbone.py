@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
@@ -85,6 +86,12 @@ def max_positions(backbone: PreTrainedModel) -> int:
     return int(getattr(backbone.config, "max_position_embeddings", 1 << 30)) - position_offset(backbone)
 
 
+@functools.cache
+def cache_argument(architecture: type[PreTrainedModel]) -> str:
+    """Return what an architecture calls its cache: transformers 5.24 renamed the argument."""
+    return "cache" if "cache" in inspect.signature(architecture.forward).parameters else "past_key_values"
+
+
 def run_backbone(
     backbone: PreTrainedModel, embeddings: Tensor, position_ids: Tensor, mask: Tensor, cache: Cache | None = None
 ) -> Tensor:
@@ -97,7 +104,7 @@ def run_backbone(
         mask: (B, 1, T, S + T), S tokens being in the cache already.
         cache: keys and values of those, to which these tokens' are added.
     """
-    caching = {} if cache is None else {"past_key_values": cache}
+    caching = {} if cache is None else {cache_argument(type(backbone)): cache}
     return backbone(
         inputs_embeds=embeddings,
         position_ids=position_ids,
