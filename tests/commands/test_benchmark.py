@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
+from llmrec.commands import benchmark_scoring
 from llmrec.commands.benchmark_items import synthetic_catalog
 from llmrec.commands.main import run
 
@@ -80,3 +82,51 @@ def test_a_random_tenth_stands_for_all_where_naive_takes_too_long(checkpoints, t
     assert rows["naive"]["timed_share"] == 0.1
     assert rows["packed"]["timed_share"] == 1.0
     assert rows["naive"]["max_rel_diff"] <= 1e-4
+
+
+def score(checkpoints, folder, *options: str) -> int:
+    """Score 6 candidates of 40 tokens with the tiny BERT; return the exit code."""
+    sizes = ["--history_tokens", "40", "--candidates", "6", "--repeats", "1", "--families", str(checkpoints["bert"])]
+    return run("benchmark", ["scoring", "--output_dir", str(folder), *sizes, *options])
+
+
+def rows_by_method(folder) -> dict[str, dict]:
+    return {row["method"]: row for row in json.loads((folder / "scoring.json").read_text())}
+
+
+def test_every_further_packed_pass_reads_the_history_again(checkpoints, tmp_path, monkeypatch):
+    monkeypatch.setattr("llmrec.ranking.planning.pass_mebibytes", lambda *_: float("inf"))  # a candidate a pass
+    assert score(checkpoints, tmp_path) == 0
+    rows = rows_by_method(tmp_path)
+    assert rows["packed"]["tokens"] == rows["naive"]["tokens"] == rows["cached"]["tokens"] + 5 * 40
+    assert rows["packed"]["token_ratio"] == 1.0
+
+
+def test_the_cross_encoder_reads_the_same_pairs_and_is_not_compared(checkpoints, tmp_path):
+    pytest.importorskip("sentence_transformers")
+    assert score(checkpoints, tmp_path) == 0
+    rows = rows_by_method(tmp_path)
+    per_pair = (rows["cross_encoder"]["tokens"] - rows["naive"]["tokens"]) / 6
+    assert abs(per_pair) <= 3  # separators: the tiny tokenizer puts none around pairs
+    assert rows["cross_encoder"]["max_abs_diff"] is None
+
+
+def test_without_sentence_transformers_its_rows_are_left_out(checkpoints, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    assert score(checkpoints, tmp_path) == 0
+    assert "cross_encoder" not in rows_by_method(tmp_path)
+    assert 'pip install "llmrec[benchmark]"' in capsys.readouterr().out
+
+
+def test_ways_that_differ_are_refused_after_the_rows_are_written(checkpoints, tmp_path, monkeypatch, capsys):
+    original = benchmark_scoring.naive_scores
+    monkeypatch.setattr(benchmark_scoring, "naive_scores", lambda *arguments: original(*arguments) + 0.1)
+    assert score(checkpoints, tmp_path) == 2
+    assert "differ by more than 1e-04 of their spread" in capsys.readouterr().err
+    assert rows_by_method(tmp_path)["packed"]["max_abs_diff"] == pytest.approx(0.1, abs=1e-4)
+
+
+@pytest.mark.parametrize(("option", "value"), [("candidates", "1"), ("batch_size", "0"), ("repeats", "0")])
+def test_numbers_that_measure_nothing_are_refused(checkpoints, tmp_path, option, value, capsys):
+    assert score(checkpoints, tmp_path, f"--{option}", value) == 2
+    assert "give at least" in capsys.readouterr().err
