@@ -25,7 +25,8 @@ def summary(protocol: Mapping[str, Any]) -> str:
 def protocol_notes(results: Mapping[str, Any]) -> list[Note]:
     """Say everything that is known of the protocol; what an older report does not hold is left out."""
     protocol = results["protocol"]
-    notes = [_data(protocol), _subject(results.get("subject")), _targets(protocol), _seen(protocol), _cold(protocol)]
+    notes = [_data(protocol), _subject(results.get("subject")), _cascade(results.get("cascade"))]
+    notes += [_targets(protocol), _seen(protocol), _cold(protocol)]
     notes += [
         Note("Rank", f"{protocol['tie_rule']}."),
         Note(
@@ -65,6 +66,19 @@ def _subject(subject: Mapping[str, Any] | None) -> Note | None:
         if subject.get("saved_popularity_weight") not in (None, subject["popularity_weight"]):
             text += f" (saved with {subject['saved_popularity_weight']})"
     return Note("Subject", f"{text}.")
+
+
+def _cascade(cascade: Mapping[str, Any] | None) -> Note | None:
+    """Say what is re-ranked, and the ceiling that sets.
+
+    >>> _cascade({"num_candidates": 100, "recall_ceiling": 0.4}).text
+    'the candidate head ranks the 100 items that the dual head puts first, which hold 40% of the targets.'
+    """
+    if not cascade:
+        return None
+    number, ceiling = cascade["num_candidates"], percent(cascade["recall_ceiling"])
+    some = f"the {number} items that the dual head puts first, which hold {ceiling} of the targets"
+    return Note("Cascade", f"the candidate head ranks {some if number else 'the whole catalogue'}.")
 
 
 def _targets(protocol: Mapping[str, Any]) -> Note:
