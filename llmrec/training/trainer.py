@@ -91,9 +91,10 @@ class RecTrainer(AdapterTrainer):
         """Return the batch with candidates, some of which the dual head proposes, and where each position's stand."""
         assert self.branch_settings is not None
         recommender, model = self.recommender, inner(self.recommender.model)
+        read = int(inputs["input_ids"].sum())  # tells apart the batches of an accumulated step, also when resumed
         step = self.state.global_step * self.accelerator.num_processes + self.accelerator.process_index
-        generator = torch.Generator().manual_seed((self.args.seed * 1_000_003 + step) % 2**31)
-        with torch.no_grad():
+        generator = torch.Generator().manual_seed((self.args.seed * 1_000_003 + step * 7_919 + read) % 2**31)
+        with torch.no_grad(), self.accelerator.autocast():  # as the prepared model runs
             states = model(**inputs).states
             texts, processor = recommender.items, recommender.processor
             batch, places = branched(passes, labels, states, model, processor, texts, self.branch_settings, generator)
