@@ -10,6 +10,7 @@ import os
 import warnings
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 CONFIG_NAME = "llmrec_config.json"
 FORMAT_VERSION = 2
@@ -37,6 +38,8 @@ class RecommenderConfig:
         max_item_tokens: tokens of an item's text that its frozen embedding reads.
         max_candidate_tokens: tokens that a candidate's block may have; a longer one is an error.
         has_clock: whether timestamps are times; False where they only order the events.
+        adapted_on: what the adapter read before it learned to rank (`llmrec pretrain`): objective, steps, and of each
+            data directory its source and the digest of its manifest; None if nothing.
         format_version: version of the folder format.
 
     Raises:
@@ -56,6 +59,7 @@ class RecommenderConfig:
     max_item_tokens: int = 64
     max_candidate_tokens: int = 64
     has_clock: bool = True
+    adapted_on: dict[str, Any] | None = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:

@@ -139,6 +139,20 @@ class Processor:
         """Pad passes to one batch, on the tokenizer's padding side."""
         return collate(passes, self.header, self.pad_token_id, self.tokenizer.padding_side)
 
+    def item_block(self, attributes: dict[str, str]) -> list[int]:
+        """Return the token block of an item's own text, cut where its embedding would cut it."""
+        return (
+            self._ids(self.item_text(attributes), split_special_tokens=True)[: self.config.max_item_tokens]
+            + self.separator
+        )
+
+    def item_tokens(self, text: str) -> list[int]:
+        """Return the tokens that the embedding of an item's text reads, special tokens included, as `encode_texts`."""
+        limit = self.config.max_item_tokens
+        tokens = self.tokenizer(text, truncation=True, max_length=limit, split_special_tokens=True)["input_ids"]
+        self.tokenizer.backend_tokenizer.no_truncation()  # it would be saved with the tokenizer
+        return tokens
+
     def item_text(self, attributes: dict[str, str]) -> str:
         """Return the text that an item's frozen embedding reads."""
         return self.serializer.item(attributes)

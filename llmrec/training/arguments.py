@@ -49,6 +49,9 @@ class ModelArguments:
         metadata={"help": "Pretrained checkpoint: Hub name or local folder, BERT or GPT/Llama style."},
     )
     base_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the checkpoint."})
+    init_adapter: str | None = field(
+        default=None, metadata={"help": "Adapter to go on from (`llmrec pretrain`): same base, rank and layers."}
+    )
     template: str = field(
         default="default", metadata={"help": "Prompt template: a .json file, or the name of one in prompts/."}
     )

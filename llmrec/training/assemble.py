@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,7 +13,8 @@ from transformers import PreTrainedModel
 from llmrec.checkpoints import Checkpoint, resolve_checkpoint
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
-from llmrec.models.adapter import add_adapter
+from llmrec.hub.folder import check_folder
+from llmrec.models.adapter import add_adapter, continue_adapter
 from llmrec.models.backbone import is_causal, load_backbone, load_tokenizer, output_vectors
 from llmrec.models.candidate_heads import CrossHead, VerbalizerHead, answer_token
 from llmrec.models.items import ItemTable
@@ -58,6 +62,7 @@ def new_recommender(
         max_item_tokens=arguments.max_item_tokens,
         max_candidate_tokens=arguments.max_candidate_tokens,
         has_clock=has_clock,
+        adapted_on=adapted_on(arguments, checkpoint),
     )
     processor = Processor(Serializer(template, has_clock), load_tokenizer(checkpoint.path), config)
     candidate_head = new_candidate_head(arguments, backbone, checkpoint, processor)
@@ -70,7 +75,28 @@ def new_recommender(
         dropout=arguments.lora_dropout,
         targets=arguments.lora_target_modules,
     )
+    if arguments.init_adapter is not None:
+        continue_adapter(model, Path(arguments.init_adapter))
     return Recommender(model, processor, catalog, config, checkpoint)
+
+
+def adapted_on(arguments: ModelArguments, checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """Return what the adapter that training starts from has read, None where it starts from nothing.
+
+    Raises:
+        FileNotFoundError: if there is no such adapter.
+        ValueError: if it adapts another checkpoint.
+    """
+    if arguments.init_adapter is None:
+        return None
+    check_folder(Path(arguments.init_adapter))
+    config = RecommenderConfig.load(arguments.init_adapter)
+    if config.base_sha256 != checkpoint.sha256():
+        raise ValueError(
+            f"init_adapter {arguments.init_adapter!r} adapts {config.base_model!r}, whose weights are not those of "
+            f"{checkpoint.name!r}.\nGive its base with --base_model."
+        )
+    return config.adapted_on
 
 
 def new_candidate_head(
