@@ -16,6 +16,7 @@ from transformers import HfArgumentParser, set_seed
 from llmrec.commands.train import check_launch, check_output, find_checkpoint, report_settings
 from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
 from llmrec.evaluation.intervals import bootstrap_means, percentile_interval
+from llmrec.models.adapter import inner
 from llmrec.models.backbone import is_causal
 from llmrec.models.language import LanguageModel, token_head
 from llmrec.text.processor import Processor
@@ -170,7 +171,7 @@ def assemble(
     passes, drawn = mixed(parts, processor, data.mixing_temperature, training.seed)
     dataset = PackedDataset(passes, processor, data.row_tokens)
     away = PackedDataset([one for part in parts for one in part.held_out], processor, data.row_tokens)
-    causal = is_causal(recommender.model.get_base_model().backbone.config)
+    causal = is_causal(inner(recommender.model).backbone.config)
     objective = NextTokens() if causal else masked_objective(processor, data.mask_rate)
     catalogs = [directory.catalog for directory in directories] if data.contrast_weight else []
     collator = PackedCollator(processor, objective, training.seed, catalogs)

@@ -158,7 +158,7 @@ def find_checkpoint(training: RecTrainingArguments, output: Path) -> str | None:
     return asked
 
 
-def report_settings(data: DataArguments, model: ModelArguments, training: RecTrainingArguments) -> None:
+def report_settings(data: Any, model: ModelArguments, training: RecTrainingArguments) -> None:
     """Print the resolved settings, those of `transformers.TrainingArguments` that matter most among them."""
     chosen = {**vars(data), **vars(model)}
     dropouts = ("residual_dropout", "vector_dropout")

@@ -104,11 +104,12 @@ def continue_adapter(adapted: PeftModel, folder: Path) -> None:
                 "--lora_r, --lora_alpha and --lora_target_modules as it was made with."
             )
     weights = {name: w for name, w in load_file(folder / "adapter_model.safetensors").items() if "lora_" in name}
-    wanted = {name for name in get_peft_model_state_dict(adapted, save_embedding_layers=False) if "lora_" in name}
+    own_weights = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    wanted = {name for name in own_weights if "lora_" in name}
     if wanted != set(weights):
         some = sorted(wanted ^ set(weights))[0]
         raise ValueError(f"init_adapter {str(folder)!r} does not fit the base model: {some} is in one alone.")
-    set_peft_model_state_dict(adapted, weights)
+    set_peft_model_state_dict(adapted, own_weights | weights)
 
 
 def inner(model: nn.Module) -> RecModel:

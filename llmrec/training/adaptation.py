@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from llmrec.models.language import LanguageModel
 from llmrec.recommender import Recommender
@@ -51,20 +50,20 @@ class AdaptationTrainer(AdapterTrainer):
             weight.requires_grad_("lora_" in name)
         super().__init__(recommender, args, train_dataset, held_out, collator, language)
         self.language = language
+        self.collator = collator
         self.contrast_weight = contrast_weight
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Return the cross-entropy summed over the tokens asked for, per token of the whole step."""
-        half = inputs.pop("text_half", None)
         output, texts = model(**inputs)
         num_labels = (inputs["labels"] != IGNORED).sum()
         loss = output.losses.sum()
         if output.base_losses is not None:
             loss = loss + output.base_losses.sum()  # of a head of its own
         if texts is not None:
-            loss = loss + self.contrast_weight * contrast(*halves(texts, half)) * num_labels
+            loss = loss + self.contrast_weight * contrast(texts[0::2], texts[1::2]) * num_labels
         loss = self.loss_of_step(loss, num_labels, num_items_in_batch, inputs)
         return (loss, output) if return_outputs else loss
 
@@ -87,7 +86,7 @@ class AdaptationTrainer(AdapterTrainer):
         training, compared = language.training, language.compares
         language.eval()
         language.compares = True
-        collator = PackedCollator(self.data_collator.processor, self.data_collator.objective, args.seed)
+        collator = PackedCollator(self.collator.processor, self.collator.objective, args.seed)
         sums: dict[tuple[int, int], np.ndarray] = {}
         for begin in range(0, len(self.cases), args.per_device_eval_batch_size):
             end = min(begin + args.per_device_eval_batch_size, len(self.cases))
@@ -108,23 +107,12 @@ class AdaptationTrainer(AdapterTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         super()._save(output_dir, state_dict)
-        if self.args.should_save and self.language.learned and output_dir is not None:
+        target = Path(output_dir or self.args.output_dir)
+        if self.args.should_save and self.language.learned and target != Path(self.args.output_dir):
             trained = {n: w.detach().clone() for n, w in self.language.heads.named_parameters() if w.requires_grad}
-            save_file(trained, Path(output_dir, TOKEN_HEADS))
+            save_file(trained, target / TOKEN_HEADS)
 
     def _load_weights(self, folder: Path) -> None:
         super()._load_weights(folder)
         if self.language.learned:
             self.language.heads.load_state_dict(load_file(folder / TOKEN_HEADS), strict=False)
-
-
-def halves(texts: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
-    """Average unit embeddings (S, D) of texts by half, and return the unit means (U, D) of first and second halves.
-
-    Args:
-        texts: of the items.
-        half: (S,) 2 u for the first half of the u-th user, 2 u + 1 for the second.
-    """
-    count = int(half.max()) + 1
-    means = normalize(texts.new_zeros(count, texts.shape[1]).index_add(0, half, texts), dim=-1)
-    return means[0::2], means[1::2]

@@ -18,9 +18,6 @@ from llmrec.text.packing import PackedBatch, collate_packed, pack
 from llmrec.text.processor import Processor
 from llmrec.training.objectives import masked_events, next_tokens
 
-MAX_TEXTS_OF_HALF = 4
-"""Items of each half of a history whose texts are contrasted."""
-
 
 class ReadPass(NamedTuple):
     """A pass, and whose it is."""
@@ -119,7 +116,7 @@ def mixed(
     wanted = weights / weights.sum() * totals.sum()
     random = np.random.default_rng(seed)
     drawn: list[ReadPass] = []
-    report = []
+    report: list[dict[str, Any]] = []
     for part, size, total, tokens in zip(parts, sizes, totals, wanted, strict=True):
         whole, rest = divmod(round(tokens / total, 9), 1.0)
         order = random.permutation(len(size))
@@ -183,7 +180,7 @@ class NextTokens(NamedTuple):
 
 
 class PackedCollator:
-    """Packed rows to tensors: a `PackedBatch`, `labels`, and where halves are contrasted the texts of their items.
+    """Packed rows to tensors: a `PackedBatch`, `labels`, and where halves are contrasted the text of an item of each.
 
     What is masked and drawn depends on the seed and on what the batch holds, so a resumed run draws the same again.
 
@@ -211,38 +208,32 @@ class PackedCollator:
         input_ids, labels = self.objective(packed, torch.Generator().manual_seed(seed))
         batch: dict[str, Any] = {**packed, "input_ids": input_ids, "labels": labels}
         if self.catalogs:
-            batch |= self._halves([one for row in rows for one in row], np.random.default_rng(seed))
+            batch |= self._pairs([one for row in rows for one in row], np.random.default_rng(seed))
         return batch
 
-    def _halves(self, passes: Sequence[ReadPass], random: np.random.Generator) -> Mapping[str, Tensor]:
-        """Return the packed texts of some items of both halves of each user's history, and whose they are.
+    def _pairs(self, passes: Sequence[ReadPass], random: np.random.Generator) -> Mapping[str, Tensor]:
+        """Draw an item of each half of each user's history, and return their texts, packed (`embed_texts`).
 
-        `text_half` (S,) numbers the half of each text: 2 u and 2 u + 1 for the u-th user.
+        Text 2 u is of the u-th user's first half, text 2 u + 1 of the second.
         """
-        texts: list[list[int]] = []
-        half: list[int] = []
         users = {(one.source, one.user): one for one in passes if len(one.row.items) > 1 and one.user >= 0}
-        for number, one in enumerate(users.values()):
-            middle = len(one.row.items) // 2
-            for side, items in enumerate((one.row.items[:middle], one.row.items[middle:])):
-                unique = np.unique(items)
-                for item in random.choice(unique, min(len(unique), MAX_TEXTS_OF_HALF), replace=False).tolist():
-                    text = self.processor.item_text(self.catalogs[one.source].attributes(item))
-                    texts.append(self.processor.item_tokens(text))
-                    half.append(2 * number + side)
         if len(users) < 2:  # nobody to be told from
             return {}
+        texts: list[list[int]] = []
+        for one in users.values():
+            middle = len(one.row.items) // 2
+            for half in (one.row.items[:middle], one.row.items[middle:]):
+                attributes = self.catalogs[one.source].attributes(int(random.choice(half)))
+                texts.append(self.processor.item_tokens(self.processor.item_text(attributes)))
         sizes = [len(text) for text in texts]
         rows = pack(sizes, max(self.processor.config.max_tokens, *sizes))
         width = max(sum(sizes[index] for index in row) for row in rows)
-        arrays = {name: np.zeros((len(rows), width), dtype=np.int64) for name in ("text_ids", "text_positions")}
+        ids, positions = (np.zeros((len(rows), width), dtype=np.int64) for _ in range(2))
         sequence = np.full((len(rows), width), PADDING, dtype=np.int64)
         for place, row in enumerate(rows):
-            begin = 0
-            for index in row:
-                here = slice(begin, begin := begin + sizes[index])
-                arrays["text_ids"][place, here] = texts[index]
-                arrays["text_positions"][place, here] = np.arange(sizes[index])
-                sequence[place, here] = index
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        return {**tensors, "text_sequence": torch.from_numpy(sequence), "text_half": torch.tensor(half)}
+            here = slice(0, sum(sizes[index] for index in row))
+            ids[place, here] = np.concatenate([texts[index] for index in row])
+            positions[place, here] = np.concatenate([np.arange(sizes[index]) for index in row])
+            sequence[place, here] = np.repeat(row, [sizes[index] for index in row])
+        arrays = {"text_ids": ids, "text_positions": positions, "text_sequence": sequence}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -67,10 +67,10 @@ def next_tokens(batch: PackedBatch) -> tuple[Tensor, Tensor]:
 
 
 def contrast(first: Tensor, second: Tensor, temperature: float = TEMPERATURE) -> Tensor:
-    """Tell the second half of each user's history from those of the others by its first half, and the reverse.
+    """Tell an item of each user's second half from those of other users by one of the first half, and the reverse.
 
     Args:
-        first: (U, D) unit embeddings.
+        first: (U, D) unit embeddings of texts.
         second: (U, D) those of the same users' other halves.
         temperature: what similarities are divided by.
 
