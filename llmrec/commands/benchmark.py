@@ -1,6 +1,6 @@
 """`python scripts/benchmark.py SUITE --output_dir DIR`: what is fast here against the usual way, measured in one run.
 
-The suites are `training` (`benchmark_training.py`) and `scoring` (`benchmark_scoring.py`). A suite's rows go, with the
+The suites are `training`, `pretraining` and `scoring` (`benchmark_*.py`). A suite's rows go, with the
 machine they were measured on, to `DIR/SUITE.json` and as a table to `DIR/SUITE.md`.
 """
 
@@ -16,11 +16,15 @@ from typing import Any
 
 import torch
 
-from llmrec.commands import benchmark_scoring, benchmark_training
+from llmrec.commands import benchmark_pretraining, benchmark_scoring, benchmark_training
 from llmrec.commands.arguments import parse_arguments, print_settings
 from llmrec.commands.outputs import check_writable
 
-SUITES: dict[str, ModuleType] = {"training": benchmark_training, "scoring": benchmark_scoring}
+SUITES: dict[str, ModuleType] = {
+    "training": benchmark_training,
+    "pretraining": benchmark_pretraining,
+    "scoring": benchmark_scoring,
+}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -30,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     if name is None and {"-h", "--help"} & set(values):
         name = "training"
     if name not in SUITES:
-        raise ValueError(f"benchmark {name!r}: the first word says what to time; give `training` or `scoring`.")
+        raise ValueError(f"benchmark {name!r}: the first word says what to time; give one of {', '.join(SUITES)}.")
     suite = SUITES[name]
     arguments = parse_arguments(f"benchmark {name}", suite.BenchmarkArguments, values)
     print_settings(arguments)
