@@ -9,6 +9,7 @@ import numpy as np
 
 from llmrec.configuration import RecommenderConfig
 from llmrec.text.batch import Batch, Pass, collate
+from llmrec.text.moments import event_times, known
 from llmrec.text.serializer import Serializer
 from llmrec.text.windows import Window, text_windows
 
@@ -66,27 +67,24 @@ class Processor:
 
         Args:
             items: (L,) item rows, oldest first.
-            timestamps: (L,) seconds since the epoch.
+            timestamps: (L,) seconds since the epoch, or `NO_TIME`.
             texts: the items' attributes.
             liked: (L,) bool, whether the user liked each; None where nobody said.
 
         An event that alone exceeds the budget stands as its item vector.
         """
-        gaps = np.diff(timestamps, prepend=timestamps[:1]) if self.serializer.reads_time else None
+        times = event_times(timestamps).tolist()
         return [
             self._block(
                 self.serializer.event(
                     texts.attributes(int(item)),
-                    self._gap(gaps, position),
+                    known(times[position][0]),
                     None if liked is None else bool(liked[position]),
+                    known(times[position][1]),
                 )
             )
             for position, item in enumerate(items)
         ]
-
-    @staticmethod
-    def _gap(gaps: np.ndarray | None, position: int) -> int | None:
-        return int(gaps[position]) if gaps is not None and position else None
 
     def _block(self, text: str) -> list[int]:
         block = self._blocks.get(text)
