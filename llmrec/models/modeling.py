@@ -15,8 +15,8 @@ from llmrec.models.backbone import is_causal, position_offset, run_backbone
 from llmrec.models.candidate_heads import CrossHead, VerbalizerHead
 from llmrec.models.heads import DualHead
 from llmrec.models.items import Items, ItemTable
-from llmrec.models.pooling import pool_blocks
-from llmrec.text.batch import PADDING, TRUNK
+from llmrec.models.pooling import pool_blocks, state_blocks
+from llmrec.text.batch import PADDING
 
 
 class RecModelConfig(PreTrainedConfig):
@@ -32,7 +32,8 @@ class RecModelOutput(NamedTuple):
     """What one pass gives.
 
     Attributes:
-        states: (B, L, D) unit user states c(u) after each event; rubbish where an event is padding.
+        states: (B, L, D) unit user states c(u) after each event, read from the query block behind it where there is
+            one; rubbish where an event is padding.
         embeddings: (N, D) unit item embeddings c(i).
         scale: () 1 / tau.
         bias: (N,) what items add to their scores, or None.
@@ -143,17 +144,17 @@ class RecModel(PreTrainedModel):
         with _float32(input_ids.device):
             known = self.rec_items()
             embeddings = self.rec_head.item_embeddings(known.text, known.output_residual)  # (N, D)
-            owners, owner, trunk = items, block, block
-            if branch is not None and candidates is not None:
-                owners = torch.cat([items, candidates], dim=1)  # (B, L + C)
-                owner = torch.where(branch == TRUNK, block, num_events + branch)
-                trunk = torch.where(branch == TRUNK, block, PADDING)
+            owners = items if candidates is None else torch.cat([items, candidates], dim=1)  # (B, L + C)
+            owner = pooled = block
+            if branch is not None:
+                owner = torch.where(branch > 0, num_events + branch, block.masked_fill(branch < 0, 0))
+                pooled = state_blocks(block, branch, num_events)
             rows = owners.clamp(min=0)
             tokens = self.embed(input_ids, owner, known.map(lambda each: each[rows]))
         mask = attention_mask(block, self.causal, branch)
         hidden = run_backbone(self.backbone, tokens, position_ids + self.position_offset, mask)
         with _float32(input_ids.device):
-            read = pool_blocks(hidden, trunk, num_events, self.config.pooling)
+            read = pool_blocks(hidden, pooled, num_events, self.config.pooling)
             events, real = embeddings[rows[:, :num_events]], items != PADDING
             states = self.rec_head.user_states(self._dropout(read), self._dropout(events), real)
             output = RecModelOutput(states, embeddings, self.rec_head.scale, known.bias)

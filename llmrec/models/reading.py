@@ -14,7 +14,7 @@ from llmrec.models.backbone import run_backbone
 from llmrec.models.items import Items
 from llmrec.models.modeling import RecModel
 from llmrec.models.pooling import pool_blocks
-from llmrec.text.batch import HEADER, TRUNK
+from llmrec.text.batch import HEADER, TRUNK, Query
 
 Block = Sequence[int]
 """Token ids of one event or candidate."""
@@ -71,37 +71,49 @@ class Reading:
         self._state = pool_blocks(hidden, last, 1, self.model.config.pooling)
 
     @torch.inference_mode()
-    def user_state(self) -> Tensor:
-        """Return c(u) after the newest event, (D,)."""
-        states = self._state.expand(-1, self.num_events, -1)
+    def user_state(self, query: Query | None = None) -> Tensor:
+        """Return c(u) after the newest event, (D,), as a query block behind it reads it if one is given."""
+        state = self._state
+        if query is not None:
+            embeddings = self.model.get_input_embeddings()(torch.tensor([query.block], device=self.device))
+            numbers = torch.full((1, len(query.block)), -1, device=self.device)
+            state = pool_blocks(self._beside(embeddings, numbers), -numbers, 1, self.model.config.pooling)
+        states = state.expand(-1, self.num_events, -1)
         real = torch.ones(1, self.num_events, dtype=torch.bool, device=self.device)
         return self.model.rec_head.user_states(states, self._events, real)[0, -1]
 
     @torch.inference_mode()
-    def candidate_scores(self, blocks: Sequence[Block], items: Items) -> Tensor:
+    def candidate_scores(self, blocks: Sequence[Block], items: Items, query: Query | None = None) -> Tensor:
         """Score C candidates behind the newest event, in one pass over their tokens; the history is as it was after.
 
         Args:
             blocks: their tokens.
             items: their items (C, ...).
+            query: when it is asked, for the dual head's share of a score; candidates themselves do not see it.
 
         Returns:
             (C,) scores of the candidate head.
         """
-        model, sizes = self.model, [len(block) for block in blocks]
-        branch = torch.repeat_interleave(torch.arange(1, len(blocks) + 1), torch.tensor(sizes))[None].to(self.device)
+        model, sizes = self.model, torch.tensor([len(block) for block in blocks])
+        branch = torch.repeat_interleave(torch.arange(1, len(blocks) + 1), sizes)[None].to(self.device)
         ids = torch.tensor([[token for block in blocks for token in block]], device=self.device)
+        hidden = self._beside(model.embed(ids, branch, items.map(lambda each: each[None])), branch)
+        embedded = model.rec_head.item_embeddings(items.text, items.output_residual)
+        dual = embedded @ self.user_state(query) * model.rec_head.scale
+        dual = dual if items.bias is None else dual + items.bias
+        return model.candidate_head(model.candidate_states(hidden, branch, len(blocks)), dual[None])[0]
+
+    def _beside(self, tokens: Tensor, branch: Tensor) -> Tensor:
+        """Read branches behind the newest event and forget them: tokens (1, T, D), branch after branch."""
+        model = self.model
+        sizes = torch.unique_consecutive(branch[0], return_counts=True)[1].tolist()
         positions = torch.cat([torch.arange(size) for size in sizes])[None].to(self.device) + self.num_tokens
-        tokens = model.embed(ids, branch, items.map(lambda each: each[None]))
         block = torch.cat([self._block, torch.full_like(branch, self.num_events)], dim=1)
         branches = torch.cat([torch.full_like(self._block, TRUNK), branch], dim=1)
         mask = attention_mask(block, model.causal, branches, self.num_tokens)
         hidden = run_backbone(model.backbone, tokens, positions + model.position_offset, mask, self._cache)
-        self._cache.crop(-ids.shape[1])
-        embedded = model.rec_head.item_embeddings(items.text, items.output_residual)
-        dual = embedded @ self.user_state() * model.rec_head.scale
-        dual = dual if items.bias is None else dual + items.bias
-        return model.candidate_head(model.candidate_states(hidden, branch, len(blocks)), dual[None])[0]
+        self._cache.crop(-branch.shape[1])
+        return hidden
 
     @torch.inference_mode()
     def _run(self, ids: list[int], numbers: list[int], items: Items) -> Tensor:

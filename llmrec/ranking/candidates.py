@@ -147,6 +147,7 @@ class CandidateScorer:
         table, device = model.rec_items, model.device
         reading = Reading(model, self.processor.header)
         reading.append(question.row.blocks[:end], table(torch.as_tensor(question.row.items[:end], device=device)))
+        query = next((one for one in question.row.queries if one.event == end - 1), None)
         for chunk in chunks:
             items = table(torch.as_tensor(question.items[chunk], device=device))
-            yield reading.candidate_scores([branch.block for branch in branches[chunk]], items)
+            yield reading.candidate_scores([branch.block for branch in branches[chunk]], items, query)

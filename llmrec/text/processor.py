@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from llmrec.configuration import RecommenderConfig
-from llmrec.text.batch import Batch, Pass, collate
-from llmrec.text.moments import event_times, known
+from llmrec.text.batch import Batch, Pass, Query, collate
+from llmrec.text.moments import NO_TIME, event_times, known
 from llmrec.text.serializer import Serializer
 from llmrec.text.windows import Window, text_windows
+
+MAX_QUERY_TOKENS = 32
+"""Tokens that a query block may have."""
 
 
 class ItemTexts(Protocol):
@@ -109,6 +113,49 @@ class Processor:
             first=window.first - begin,
         )
 
+    @property
+    def asks_now(self) -> bool:
+        """Whether a query block stands behind a history."""
+        return self.serializer.asks_now
+
+    def query(self, event: int, last: int, now: int) -> Query:
+        """Return the query behind an event.
+
+        Args:
+            event: its index in the pass.
+            last: its timestamp, in seconds, or `NO_TIME`.
+            now: when it is asked what comes next, in seconds, or `NO_TIME`; not before the event.
+
+        Raises:
+            ValueError: if now is before the event, or the block has more than `MAX_QUERY_TOKENS` tokens.
+        """
+        timed = NO_TIME not in (last, now)
+        if timed and now < last:
+            raise ValueError(f"now={now!r} is before the last event ({last!r}): give a later moment.")
+        gap = now - last if timed else NO_TIME
+        text = self.serializer.query(known(gap), known(now))
+        block = self._blocks.get(text)
+        if block is None:
+            block = self._blocks[text] = self._ids(text) + self.separator
+        if len(block) > MAX_QUERY_TOKENS:
+            raise ValueError(f"query {text!r} has {len(block)} tokens, {MAX_QUERY_TOKENS} are allowed: shorten it.")
+        return Query(event, block, (gap, now))
+
+    def ask(self, row: Pass, timestamps: np.ndarray, events: np.ndarray, now: np.ndarray) -> Pass:
+        """Return the pass with a query behind some of its events, or as it is where the model is told nothing of now.
+
+        Args:
+            row: from `read`.
+            timestamps: (at least L,) those of the whole history.
+            events: (Q,) their indices in the pass.
+            now: (Q,) when it is asked what comes after each, in seconds.
+        """
+        if not self.asks_now:
+            return row
+        last = timestamps[row.offset + events]
+        asked = zip(events.tolist(), last.tolist(), now.tolist(), strict=True)
+        return replace(row, queries=[self.query(*each) for each in asked])
+
     def candidate_block(self, attributes: dict[str, str]) -> list[int]:
         """Return the token block of a candidate: never cut, for a part of it would be another item.
 
@@ -131,7 +178,7 @@ class Processor:
 
     def num_tokens(self, row: Pass) -> int:
         """Return the tokens of a pass, header and branches included."""
-        return len(self.header) + sum(map(len, row.blocks)) + sum(len(branch.block) for branch in row.branches)
+        return len(self.header) + sum(map(len, row.blocks)) + sum(len(block) for *_, block in row.hanging)
 
     def batch(self, passes: Sequence[Pass]) -> Batch:
         """Pad passes to one batch, on the tokenizer's padding side."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
@@ -58,7 +59,7 @@ class WindowDataset(Dataset):
         self.timestamps: list[np.ndarray] = []
         self.labels: list[np.ndarray] = []
         self.windows: list[tuple[int, Window]] = []
-        lengths = []
+        lengths: list[int] = []
         for row in histories.select_columns(["item_id", "timestamp", "split"]):
             kept = [position for position, split in enumerate(row["split"]) if split == "train"]
             newest = slice(None if max_train_events is None else -max_train_events, None)
@@ -77,7 +78,8 @@ class WindowDataset(Dataset):
             if not windows:
                 continue
             self.windows += [(len(self.items), window) for window in windows]
-            lengths += [processor.num_tokens(processor.read(items[:-1], blocks, window)) for window in windows]
+            rows = [self._read(items, timestamps, labels, blocks, window)["row"] for window in windows]
+            lengths += map(processor.num_tokens, rows)
             self.items.append(items)
             self.labels.append(labels)
             self.timestamps.append(timestamps)
@@ -97,8 +99,22 @@ class WindowDataset(Dataset):
 
     def __getitem__(self, index: int) -> Example:
         user, window = self.windows[index]
-        items, timestamps = self.items[user][: window.end], self.timestamps[user][: window.end]
-        row = self.processor.read(items, self.processor.blocks(items, timestamps, self.catalog), window)
-        labels = np.full(len(row.items), IGNORED, dtype=np.int64)
-        labels[row.first :] = self.labels[user][row.offset + row.first + 1 : window.end + 1]
-        return Example(row=row, labels=labels)
+        items, timestamps = self.items[user], self.timestamps[user]
+        blocks = self.processor.blocks(items[: window.end], timestamps[: window.end], self.catalog)
+        return self._read(items, timestamps, self.labels[user], blocks, window)
+
+    def _read(
+        self,
+        items: np.ndarray,
+        timestamps: np.ndarray,
+        labels: np.ndarray,
+        blocks: Sequence[Sequence[int]],
+        window: Window,
+    ) -> Example:
+        """Read one window; every trained position is asked at the time of the event that comes next."""
+        row = self.processor.read(items[: window.end], blocks, window)
+        wanted = np.full(len(row.items), IGNORED, dtype=np.int64)
+        wanted[row.first :] = labels[row.offset + row.first + 1 : window.end + 1]
+        trained = np.flatnonzero(wanted != IGNORED)
+        row = self.processor.ask(row, timestamps, trained, timestamps[row.offset + trained + 1])
+        return Example(row=row, labels=wanted)

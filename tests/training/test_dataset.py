@@ -10,6 +10,7 @@ from small_data import START, items_frame
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
 from llmrec.models.backbone import load_tokenizer
+from llmrec.text.moments import weekday_word
 from llmrec.text.processor import Processor
 from llmrec.text.serializer import Serializer
 from llmrec.text.template import PromptTemplate
@@ -163,6 +164,28 @@ def test_only_first_events_are_trained_where_rankings_show_no_others(processor, 
     assert targets(dataset) == expected
     assert dataset.num_targets == len(expected)
     assert len(dataset.items) == users
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.5])
+def test_every_trained_position_is_asked_at_the_time_of_the_next_event(checkpoints, overlap):
+    template = PromptTemplate(event="{title}", item="{title}", query="[{gap}][ {weekday}]")
+    config = RecommenderConfig(base_model="tiny", max_tokens=20, max_vector_events=2)
+    processor = Processor(Serializer(template), load_tokenizer(checkpoints["bert"]), config)
+    dataset = WindowDataset(histories([25, 3, 12]), CATALOG, processor, overlap)
+    asked = 0
+    for index in range(len(dataset)):
+        user, _ = dataset.windows[index]
+        example = dataset[index]
+        row = example["row"]
+        assert [query.event for query in row.queries] == np.flatnonzero(example["labels"] != IGNORED).tolist()
+        for query in row.queries:
+            following = int(dataset.timestamps[user][row.offset + query.event + 1])
+            assert query.time == (3 * DAY, following)
+            text = f"3 days later {weekday_word(following)}"
+            assert list(query.block) == processor._ids(text) + processor.separator
+            asked += 1
+        assert processor.batch([row])["input_ids"].shape[1] == dataset.lengths[index]
+    assert asked == dataset.num_targets == 24 + 2 + 11
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.5])
