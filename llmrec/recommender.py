@@ -124,7 +124,9 @@ class Recommender:
         if config.hybrid:
             load_tables(folder, table)
         head = empty_candidate_head(config.head, backbone.config.hidden_size)
-        model = load_adapter(RecModel.from_backbone(backbone, config.pooling, table, head), folder)
+        model = load_adapter(
+            RecModel.from_backbone(backbone, config.pooling, table, head, config.time_embedding), folder
+        )
         chosen = device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
         return cls(model.to(chosen).eval(), processor, catalog, config, checkpoint)
 
@@ -320,7 +322,8 @@ class Recommender:
         passes = []
         for request in requests:
             blocks = self.processor.blocks(request.items, request.timestamps, request)
-            row = self.processor.read(request.items, blocks, self.processor.windows(blocks)[-1])
+            window = self.processor.windows(blocks)[-1]
+            row = self.processor.read(request.items, blocks, window, request.timestamps)
             event, now = np.array([len(row.items) - 1]), np.array([request.now])
             passes.append(self.processor.ask(row, request.timestamps, event, now))
         model = inner(self.model).eval()  # it may come from training, where things are dropped at random

@@ -61,7 +61,7 @@ class CascadeScorer:
         history, timestamps = cases.items[user][:end], cases.timestamps[user][:end]
         blocks = processor.blocks(history, timestamps, self.ranker.texts)
         start, first, _ = processor.windows(blocks)[-1]
-        row = processor.read(history, blocks, Window(start, first, end))
+        row = processor.read(history, blocks, Window(start, first, end), timestamps)
         last = len(row.items) - 1
         row = processor.ask(row, timestamps, np.array([last]), cases.now[[case]])
         return Question(row, items, np.full(len(items), last))

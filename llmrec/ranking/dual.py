@@ -57,7 +57,7 @@ class DualScorer:
             for window in self.processor.windows(blocks):
                 here = (positions - 1 >= window.first) & (positions - 1 < window.end)
                 if here.any():
-                    row = self.processor.read(items, blocks, window)
+                    row = self.processor.read(items, blocks, window, timestamps)
                     chosen, events = np.asarray(numbers)[here], positions[here] - 1 - row.offset
                     row = self.processor.ask(row, timestamps, events, now[chosen])
                     found.append((row, chosen, events))

@@ -57,7 +57,7 @@ class OpenHistory:
         request = Request(catalog, history, new=self._new)
         self.history: list[Event] = list(history)
         self._items: list[int] = request.items.tolist()
-        self._last = int(request.timestamps[-1])
+        self._timestamps: list[int] = request.timestamps.tolist()
         self._blocks = processor.blocks(request.items, request.timestamps, request)
         self._reading = Reading(model, processor.header)
         self._begins = (-1, -1)  # first event of the pass, first event read as text
@@ -73,7 +73,7 @@ class OpenHistory:
         block = self.processor.blocks(request.items, request.timestamps, request)[-1]
         self.history.append(event)
         self._items.append(int(request.items[-1]))
-        self._last = int(request.timestamps[-1])
+        self._timestamps.append(int(request.timestamps[-1]))
         self._blocks.append(block)
         self._read_on()
 
@@ -128,8 +128,9 @@ class OpenHistory:
 
     def _query(self, now: Moment | None) -> Query | None:
         """Return the query block of a moment, if the model is told of it."""
-        moment = now_after(self._last, now)
-        return self.processor.query(len(self._items) - 1, self._last, moment) if self.processor.asks_now else None
+        last = self._timestamps[-1]
+        moment = now_after(last, now)
+        return self.processor.query(len(self._items) - 1, last, moment) if self.processor.asks_now else None
 
     @property
     def _has_candidate_head(self) -> bool:
@@ -176,9 +177,10 @@ class OpenHistory:
     def _read_on(self) -> None:
         """Read the events that were not read yet; all of the window where it has moved."""
         window = self.processor.windows(self._blocks)[-1]
-        row = self.processor.read(np.array(self._items), self._blocks, window)
+        row = self.processor.read(np.array(self._items), self._blocks, window, np.array(self._timestamps))
         if (row.offset, window.start) != self._begins:
             self._reading = Reading(self.model, self.processor.header)
             self._begins = (row.offset, window.start)
         begin = self._reading.num_events
-        self._reading.append(row.blocks[begin:], self._gather(row.items[begin:]))
+        times = None if row.times is None else row.times[begin:]
+        self._reading.append(row.blocks[begin:], self._gather(row.items[begin:]), times)

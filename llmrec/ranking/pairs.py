@@ -34,7 +34,7 @@ def pair_questions(cases: Any, processor: Processor, texts: ItemTexts) -> Iterat
         for window in processor.windows(blocks):
             here = (positions - 1 >= window.first) & (positions - 1 < window.end)
             if here.any():
-                row = processor.read(items[:end], blocks, window)
+                row = processor.read(items[:end], blocks, window, timestamps)
                 events = positions[here] - 1 - row.offset
                 row = processor.ask(row, timestamps, events, now[numbers[here]])
                 yield numbers[here], Question(row, items[positions[here]], events)

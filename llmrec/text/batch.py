@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmrec.text.moments import NO_TIME
+
 PADDING = -1
 """Block of a padding token, and item of a padding event."""
 HEADER = 0
@@ -45,6 +47,8 @@ class Query(NamedTuple):
     """Its token ids, at least one."""
     time: tuple[int, int]
     """Seconds since the event, and the moment itself; `NO_TIME` where they are not known."""
+    embedded: bool = False
+    """Whether the model embeds it beside the words."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class Pass:
         first: index of the first event whose state this pass is for; earlier ones are context.
         branches: C candidates.
         queries: at most one per event, in any order. They see the history and no candidate, and no candidate sees them.
+        times: (L, 2) seconds since the event before each, and its moment, as `event_times` gives them; None where the
+            model embeds no time.
     """
 
     items: np.ndarray
@@ -66,6 +72,7 @@ class Pass:
     first: int = 0
     branches: Sequence[Branch] = ()
     queries: Sequence[Query] = ()
+    times: np.ndarray | None = None
 
     @property
     def hanging(self) -> list[tuple[int, int, Sequence[int]]]:
@@ -82,7 +89,8 @@ class _Histories(TypedDict):
 
 
 class Batch(_Histories, total=False):
-    """Tensors of a batch; all int64. `branch` is there where a pass has branches, the last two where candidates are.
+    """Tensors of a batch; all int64. `branch` is there where a pass has branches, the two of candidates
+    where candidates are, the times where the model embeds them.
 
     input_ids: (B, T) token ids.
     position_ids: (B, T) position of each token, counted from the first real token of its row; a branch's go on from the
@@ -92,11 +100,15 @@ class Batch(_Histories, total=False):
     branch: (B, T) `TRUNK`, or 1 + index of the candidate, or -(1 + index of the event) in the query block behind it.
     candidates: (B, C) row of each candidate in the item table, or `PADDING`.
     candidate_events: (B, C) index of the last event that each candidate sees.
+    times: (B, L, 2) seconds since the event before each event, and its moment.
+    query_times: (B, L, 2) seconds between each event and the query behind it, and the moment of that query.
     """
 
     branch: Tensor
     candidates: Tensor
     candidate_events: Tensor
+    times: Tensor
+    query_times: Tensor
 
 
 def collate(passes: Sequence[Pass], header: Sequence[int], pad_token_id: int, padding_side: str = "right") -> Batch:
@@ -143,6 +155,13 @@ def collate(passes: Sequence[Pass], header: Sequence[int], pad_token_id: int, pa
             candidate_events[index, : len(one.branches)] = [entry.event for entry in one.branches]
         batch["candidates"] = torch.from_numpy(candidates)
         batch["candidate_events"] = torch.from_numpy(candidate_events)
+    if passes[0].times is not None:
+        times, query_times = np.full((2, len(passes), num_events, 2), NO_TIME, dtype=np.int64)
+        for index, one in enumerate(passes):
+            times[index, : len(one.blocks)] = np.asarray(one.times)
+            for query in one.queries:
+                query_times[index, query.event] = query.time
+        batch["times"], batch["query_times"] = torch.from_numpy(times), torch.from_numpy(query_times)
     return batch
 
 

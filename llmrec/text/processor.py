@@ -102,8 +102,29 @@ class Processor:
         kept = self.config.window_overlap if overlap is None else overlap
         return text_windows([len(block) for block in blocks], self.budget, kept)
 
-    def read(self, items: np.ndarray, blocks: Sequence[Sequence[int]], window: Window) -> Pass:
-        """Return the pass of a window: events before its text stand as their item vector alone."""
+    def read(
+        self,
+        items: np.ndarray,
+        blocks: Sequence[Sequence[int]],
+        window: Window,
+        timestamps: np.ndarray | None = None,
+    ) -> Pass:
+        """Return the pass of a window: events before its text stand as their item vector alone.
+
+        Args:
+            items: item rows of the whole history, or as many as the window needs.
+            blocks: their token blocks.
+            window: the events to read.
+            timestamps: of all those items, in seconds; needed where the model embeds time.
+
+        Raises:
+            ValueError: if it does and there are none.
+        """
+        times = None
+        if self.embeds_time:
+            if timestamps is None:
+                raise ValueError("the model embeds time: give the events' timestamps to read.")
+            times = event_times(timestamps)
         begin = max(0, window.start - self.config.max_vector_events)
         vectors = [self.separator] * (window.start - begin)
         return Pass(
@@ -111,12 +132,18 @@ class Processor:
             blocks=[*vectors, *blocks[window.start : window.end]],
             offset=begin,
             first=window.first - begin,
+            times=None if times is None else times[begin : window.end],
         )
 
     @property
     def asks_now(self) -> bool:
-        """Whether a query block stands behind a history."""
-        return self.serializer.asks_now
+        """Whether a query block stands behind a history: it has words, or an embedding of now to carry."""
+        return self.serializer.asks_now or self.embeds_time
+
+    @property
+    def embeds_time(self) -> bool:
+        """Whether times go to the model beside the words."""
+        return bool(self.config.time_embedding)
 
     def query(self, event: int, last: int, now: int) -> Query:
         """Return the query behind an event.
@@ -139,7 +166,7 @@ class Processor:
             block = self._blocks[text] = self._ids(text) + self.separator
         if len(block) > MAX_QUERY_TOKENS:
             raise ValueError(f"query {text!r} has {len(block)} tokens, {MAX_QUERY_TOKENS} are allowed: shorten it.")
-        return Query(event, block, (gap, now))
+        return Query(event, block, (gap, now), self.embeds_time)
 
     def ask(self, row: Pass, timestamps: np.ndarray, events: np.ndarray, now: np.ndarray) -> Pass:
         """Return the pass with a query behind some of its events, or as it is where the model is told nothing of now.

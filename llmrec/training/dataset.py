@@ -112,7 +112,7 @@ class WindowDataset(Dataset):
         window: Window,
     ) -> Example:
         """Read one window; every trained position is asked at the time of the event that comes next."""
-        row = self.processor.read(items[: window.end], blocks, window)
+        row = self.processor.read(items[: window.end], blocks, window, timestamps[: window.end])
         wanted = np.full(len(row.items), IGNORED, dtype=np.int64)
         wanted[row.first :] = labels[row.offset + row.first + 1 : window.end + 1]
         trained = np.flatnonzero(wanted != IGNORED)
