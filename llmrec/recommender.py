@@ -305,6 +305,17 @@ class Recommender:
         ranker = CandidateScorer(self.model, self.processor, self.items, progress=progress and num_candidates is None)
         return CascadeScorer(dual, ranker, num_candidates, mask_seen)
 
+    def without_time(self, words: bool = True, embedding: bool = True) -> Recommender:
+        """Return this very model where it reads less: no words for times and now, no embedding of them, or neither.
+
+        It was trained with both, so that this says what it makes of them, not what one trained without would do.
+        """
+        config = replace(self.config, time_embedding=[] if embedding else self.config.time_embedding)
+        template = self.processor.serializer.template
+        serializer = Serializer(template, has_clock=self.config.has_clock and not words)
+        processor = Processor(serializer, self.processor.tokenizer, config)
+        return Recommender(self.model, processor, self.items, config, self.checkpoint)
+
     @contextmanager
     def _with_new_items(self, new: Sequence[dict[str, str]]) -> Iterator[None]:
         """Let new items, given by their text, stand behind the known ones in the item table."""
