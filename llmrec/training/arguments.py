@@ -30,6 +30,17 @@ class DataArguments:
     max_train_events: int | None = field(
         default=None, metadata={"help": "Newest training events kept of each user; all by default."}
     )
+    last_positions: int | None = field(
+        default=None,
+        metadata={"help": "Newest positions of each user that are trained; older events are read. All by default."},
+    )
+    recency_half_life: float | None = field(
+        default=None,
+        metadata={
+            "help": "Events after which a position counts half as much in the loss, from each user's newest one back; "
+            "by default all count alike. Candidate heads count all alike."
+        },
+    )
     train_overlap: float = field(
         default=0.0,
         metadata={
