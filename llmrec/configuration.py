@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ CONFIG_NAME = "llmrec_config.json"
 FORMAT_VERSION = 2
 HEADS = ("dual", "cross", "verbalizer")
 POOLINGS = ("mean", "last")
+TIME_PARTS = ("gap", "hour", "weekday", "yearday")
+"""What an embedding of time can hold: the time since the event before, the hour, the weekday, the day of the year."""
 
 
 @dataclass(kw_only=True)
@@ -40,6 +42,8 @@ class RecommenderConfig:
         has_clock: whether timestamps are times; False where they only order the events.
         adapted_on: what the adapter read before it learned to rank (`llmrec pretrain`): objective, steps, and of each
             data directory its source and the digest of its manifest; None if nothing.
+        time_embedding: what of an event's time is added to its tokens, some of `TIME_PARTS`, and of now to a query
+            block's; nothing by default.
         format_version: version of the folder format.
 
     Raises:
@@ -60,6 +64,7 @@ class RecommenderConfig:
     max_candidate_tokens: int = 64
     has_clock: bool = True
     adapted_on: dict[str, Any] | None = None
+    time_embedding: list[str] = field(default_factory=list)
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -77,6 +82,10 @@ class RecommenderConfig:
             self.max_vector_events >= 0, "max_vector_events", self.max_vector_events, "is negative; 0 turns it off"
         )
         _require(0 <= self.window_overlap < 1, "window_overlap", self.window_overlap, "is not in [0, 1)")
+        asked = self.time_embedding
+        known = isinstance(asked, (list, tuple)) and set(asked) <= set(TIME_PARTS)
+        _require(known, "time_embedding", asked, f"is no list of some of {', '.join(TIME_PARTS)}")
+        self.time_embedding = [part for part in TIME_PARTS if part in asked]
         for name in ("max_item_tokens", "max_candidate_tokens"):
             _require(getattr(self, name) >= 4, name, getattr(self, name), "is below 4")
 
@@ -118,10 +127,10 @@ class RecommenderConfig:
                 f"{CONFIG_NAME} has format_version {version!r}; this release reads {FORMAT_VERSION}.\n"
                 "Upgrade llmrec, or save the adapter again with this release."
             )
-        known = {field.name: field for field in fields(cls)}
+        known = {one.name: one for one in fields(cls)}
         if unknown := sorted(set(values) - set(known)):
             warnings.warn(f"{CONFIG_NAME}: ignoring unknown settings {', '.join(unknown)}", stacklevel=2)
-        required = [name for name, field in known.items() if field.default is MISSING]
+        required = [name for name, one in known.items() if one.default is one.default_factory is MISSING]
         if missing := [name for name in required if name not in values]:
             raise ValueError(f"{CONFIG_NAME} lacks {', '.join(missing)}; save the adapter again.")
         return cls(**{name: value for name, value in values.items() if name in known and name != "format_version"})

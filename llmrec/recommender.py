@@ -30,7 +30,7 @@ from llmrec.ranking.item_index import encode_catalog, encode_texts
 from llmrec.ranking.open_history import Candidate, OpenHistory
 from llmrec.ranking.ranks import top_k
 from llmrec.text.processor import Processor
-from llmrec.text.request import Event, Request
+from llmrec.text.request import Event, Moment, Request
 from llmrec.text.serializer import Serializer
 from llmrec.text.template import PromptTemplate
 
@@ -124,7 +124,9 @@ class Recommender:
         if config.hybrid:
             load_tables(folder, table)
         head = empty_candidate_head(config.head, backbone.config.hidden_size)
-        model = load_adapter(RecModel.from_backbone(backbone, config.pooling, table, head), folder)
+        model = load_adapter(
+            RecModel.from_backbone(backbone, config.pooling, table, head, config.time_embedding), folder
+        )
         chosen = device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
         return cls(model.to(chosen).eval(), processor, catalog, config, checkpoint)
 
@@ -157,6 +159,7 @@ class Recommender:
         k: int = 10,
         exclude_seen: bool = True,
         num_candidates: int = NUM_CANDIDATES,
+        now: Moment | None = None,
     ) -> list[Recommendation]:
         """Return the `k` best catalogue items for one history, best first.
 
@@ -167,19 +170,22 @@ class Recommender:
             exclude_seen: whether items of the history are left out.
             num_candidates: items that the dual head proposes for a candidate head to rank, at least `k`; without a
                 candidate head it means nothing.
+            now: when it is asked, in seconds, as an ISO date or a datetime, for recommenders that read time; the time
+                of the last event by default.
 
         Raises:
-            ValueError: if the history is empty, out of order, or has an event that is neither known nor has text.
+            ValueError: if the history is empty, out of order, or has an event that is neither known nor has text; or
+                now is before its last event.
         """
         if not isinstance(history, OpenHistory):
-            return self.recommend_batch([history], k, exclude_seen, num_candidates)[0]
+            return self.recommend_batch([history], k, exclude_seen, num_candidates, [now])[0]
         check_k(k)
-        scores = self._score_catalogue(history.user_state[None])[0]
-        return self._recommendations(history.rank(scores, k, exclude_seen, num_candidates))
+        scores = self._score_catalogue(history.user_state(now)[None])[0]
+        return self._recommendations(history.rank(scores, k, exclude_seen, num_candidates, now))
 
-    def check_history(self, history: Sequence[Event]) -> None:
+    def check_history(self, history: Sequence[Event], now: Moment | None = None) -> None:
         """Raise what `recommend` would raise for this history, without reading it."""
-        Request(self.items, history)
+        Request(self.items, history, now=now)
 
     @torch.inference_mode()
     def recommend_batch(
@@ -188,14 +194,17 @@ class Recommender:
         k: int = 10,
         exclude_seen: bool = True,
         num_candidates: int = NUM_CANDIDATES,
+        now: Sequence[Moment | None] | None = None,
     ) -> list[list[Recommendation]]:
-        """Return the `k` best catalogue items for each history; see `recommend`."""
+        """Return the `k` best catalogue items for each history, asked at a moment of its own; see `recommend`."""
         check_k(k)
         new: list[dict[str, str]] = []
-        requests = [Request(self.items, history, new=new) for history in histories]  # all are checked before any work
+        asked = list(zip(histories, [None] * len(histories) if now is None else now, strict=True))
+        # all are checked before any work
+        requests = [Request(self.items, history, new=new, now=moment) for history, moment in asked]
         if self.config.head != "dual":
-            opened = map(self.open, histories)
-            return [self.recommend(history, k, exclude_seen, num_candidates) for history in opened]
+            opened = ((self.open(history), moment) for history, moment in asked)
+            return [self.recommend(one, k, exclude_seen, num_candidates, moment) for one, moment in opened]
         with self._with_new_items(new):
             states = self._read(requests)
         results = []
@@ -212,10 +221,16 @@ class Recommender:
             for rank, (item, score) in enumerate(ranked, start=1)
         ]
 
-    def score(self, history: Sequence[Event] | OpenHistory, candidates: Sequence[Candidate]) -> list[float]:
+    def score(
+        self,
+        history: Sequence[Event] | OpenHistory,
+        candidates: Sequence[Candidate],
+        now: Moment | None = None,
+    ) -> list[float]:
         """Score candidates for one history: item ids, or dicts of text for items the catalogue lacks.
 
-        Neither their order nor what stands beside them matters; one given twice is scored twice.
+        Neither their order nor what stands beside them matters; one given twice is scored twice. `now` is as in
+        `recommend`.
 
         Returns:
             One logit per candidate, in their order; see `Recommendation.score`.
@@ -225,7 +240,7 @@ class Recommender:
                 `recommend`.
         """
         opened = history if isinstance(history, OpenHistory) else self.open(history)
-        return opened.score(candidates)
+        return opened.score(candidates, now)
 
     @property
     def version(self) -> Hashable:
@@ -290,6 +305,17 @@ class Recommender:
         ranker = CandidateScorer(self.model, self.processor, self.items, progress=progress and num_candidates is None)
         return CascadeScorer(dual, ranker, num_candidates, mask_seen)
 
+    def without_time(self, words: bool = True, embedding: bool = True) -> Recommender:
+        """Return this very model where it reads less: no words for times and now, no embedding of them, or neither.
+
+        It was trained with both, so that this says what it makes of them, not what one trained without would do.
+        """
+        config = replace(self.config, time_embedding=[] if embedding else self.config.time_embedding)
+        template = self.processor.serializer.template
+        serializer = Serializer(template, has_clock=self.config.has_clock and not words)
+        processor = Processor(serializer, self.processor.tokenizer, config)
+        return Recommender(self.model, processor, self.items, config, self.checkpoint)
+
     @contextmanager
     def _with_new_items(self, new: Sequence[dict[str, str]]) -> Iterator[None]:
         """Let new items, given by their text, stand behind the known ones in the item table."""
@@ -307,7 +333,10 @@ class Recommender:
         passes = []
         for request in requests:
             blocks = self.processor.blocks(request.items, request.timestamps, request)
-            passes.append(self.processor.read(request.items, blocks, self.processor.windows(blocks)[-1]))
+            window = self.processor.windows(blocks)[-1]
+            row = self.processor.read(request.items, blocks, window, request.timestamps)
+            event, now = np.array([len(row.items) - 1]), np.array([request.now])
+            passes.append(self.processor.ask(row, request.timestamps, event, now))
         model = inner(self.model).eval()  # it may come from training, where things are dropped at random
         states = torch.empty(len(passes), model.rec_items.text.shape[1], device=model.device)
         order = sorted(range(len(passes)), key=lambda index: self.processor.num_tokens(passes[index]))

@@ -34,6 +34,7 @@ def test_what_was_saved_is_loaded(tmp_path):
         max_item_tokens=9,
         max_candidate_tokens=10,
         has_clock=False,
+        time_embedding=["hour", "gap"],
     )
     defaults = RecommenderConfig(base_model=NAME)
     same = [field.name for field in fields(config) if getattr(config, field.name) == getattr(defaults, field.name)]
@@ -100,8 +101,8 @@ def test_values_of_another_kind_are_refused(tmp_path, name, value):
 
 
 def test_a_setting_of_a_newer_release_warns_and_is_dropped(tmp_path):
-    write(tmp_path, **valid(time_embedding=True, aa=1))
-    with pytest.warns(UserWarning, match="ignoring unknown settings aa, time_embedding"):
+    write(tmp_path, **valid(next_setting=True, aa=1))
+    with pytest.warns(UserWarning, match="ignoring unknown settings aa, next_setting"):
         assert RecommenderConfig.load(tmp_path) == RecommenderConfig(base_model=NAME)
 
 

@@ -81,7 +81,14 @@ def ranking_trainer(data: DataArguments, model: ModelArguments, training: RecTra
     counts = events.user_counts if training.mask_seen else events.counts  # as often as it is a target
     recommender = new_recommender(model, catalog, directory.manifest["clock"] != "ordinal", counts)
     dataset = WindowDataset(
-        histories, catalog, recommender.processor, data.train_overlap, data.max_train_events, training.mask_seen
+        histories,
+        catalog,
+        recommender.processor,
+        data.train_overlap,
+        data.max_train_events,
+        training.mask_seen,
+        data.last_positions,
+        data.recency_half_life,
     )
     cases = None
     if training.eval_strategy != "no":

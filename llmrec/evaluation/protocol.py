@@ -34,6 +34,8 @@ def protocol_notes(results: Mapping[str, Any]) -> list[Note]:
             f"{percent(protocol['tied_event_share'])} of the events share their time with a neighbour; "
             "their order is a convention.",
         ),
+        _now(protocol),
+        _against(results),
         _values(protocol),
     ]
     if len(results["systems"]) > 1:
@@ -107,6 +109,23 @@ def _cold(protocol: Mapping[str, Any]) -> Note | None:
         "Cold items",
         f"{protocol['num_cold_items']:,} items have no training event; {percent(protocol['cold_target_share'])} of "
         "the targets are among them. Baselines that know ids alone rank them last.",
+    )
+
+
+def _against(results: Mapping[str, Any]) -> Note | None:
+    if not results.get("against"):
+        return None
+    return Note("Against", f"llmrec_against: adapter {results['against']}, by the head and weight it was saved with.")
+
+
+def _now(protocol: Mapping[str, Any]) -> Note | None:
+    if not protocol.get("now"):
+        return None
+    return Note(
+        "Now",
+        "the system under test is told when it is asked: at the time of the target, of which it learns nothing else. "
+        "llmrec_now_last is the same adapter asked at the time of the last event: what lies between them came from "
+        "knowing the moment. Baselines are not told.",
     )
 
 

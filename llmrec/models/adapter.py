@@ -16,8 +16,8 @@ from transformers.pytorch_utils import Conv1D
 
 from llmrec.models.modeling import RecModel
 
-HEADS = ("rec_head", "candidate_head")
-"""Names of the heads in `modules_to_save`: peft matches by suffix, so none may end another module's name."""
+HEADS = ("rec_head", "candidate_head", "rec_time")
+"""Names of heads and embedding of time in `modules_to_save`: peft matches by suffix, so none may end another's name."""
 
 
 def linear_names(backbone: PreTrainedModel) -> list[str]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from llmrec.checkpoints import Checkpoint, resolve_checkpoint
-from llmrec.configuration import RecommenderConfig
+from llmrec.configuration import TIME_PARTS, RecommenderConfig
 from llmrec.data.catalog import Catalog
 from llmrec.hub.folder import check_folder
 from llmrec.models.adapter import add_adapter, continue_adapter
@@ -48,6 +48,7 @@ def new_recommender(
     checkpoint = resolve_checkpoint(arguments.base_model, arguments.base_revision)
     backbone = load_backbone(checkpoint, arguments.attn_implementation, arguments.attention_dropout)
     causal = is_causal(backbone.config)
+    time_parts = list(TIME_PARTS) if arguments.time_embedding == ["all"] else arguments.time_embedding
     config = RecommenderConfig(
         base_model=checkpoint.name,
         base_revision=checkpoint.revision,
@@ -63,13 +64,14 @@ def new_recommender(
         max_candidate_tokens=arguments.max_candidate_tokens,
         has_clock=has_clock,
         adapted_on=adapted_on(arguments, checkpoint),
+        time_embedding=time_parts if has_clock else [],
     )
     processor = Processor(Serializer(template, has_clock), load_tokenizer(checkpoint.path), config)
     candidate_head = new_candidate_head(arguments, backbone, checkpoint, processor)
     text = encode_catalog(backbone, processor, catalog, progress=True) if text is None else text
     table = ItemTable(text, config.hybrid, torch.from_numpy(counts), config.popularity_weight)
     model = add_adapter(
-        RecModel.from_backbone(backbone, config.pooling, table, candidate_head),
+        RecModel.from_backbone(backbone, config.pooling, table, candidate_head, config.time_embedding),
         rank=arguments.lora_r,
         alpha=arguments.lora_alpha,
         dropout=arguments.lora_dropout,

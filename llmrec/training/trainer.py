@@ -71,14 +71,14 @@ class RecTrainer(AdapterTrainer):
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Return the cross-entropy summed over this batch's labels, per label of the whole step."""
-        labels, passes = inputs.pop("labels"), inputs.pop("passes")
+        labels, passes, weights = inputs.pop("labels"), inputs.pop("passes"), inputs.pop("weights", None)
         places = None
         if self.branch_settings is not None:
             inputs, places = self._with_candidates(inputs, labels, passes)
         output = model(**inputs)
         seen = inputs["items"] if self.args.mask_seen else None
         with torch.autocast(labels.device.type, enabled=False):
-            loss = self._known_items.softmax(output, labels, seen)
+            loss = self._known_items.softmax(output, labels, seen, weights)
             num_labels = (labels >= 0).sum()
             if places is not None:
                 loss = loss + candidate_softmax(output.candidate_scores, places) * num_labels
