@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import Tensor
 from llmrec.checkpoints import Checkpoint, resolve_checkpoint
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
+from llmrec.data.live_catalog import LiveCatalog
 from llmrec.hub.folder import ITEMS, check_folder, load_tables, read_item_embeddings, save_folder
 from llmrec.models.adapter import inner, load_adapter
 from llmrec.models.backbone import load_backbone, load_tokenizer
@@ -62,7 +63,8 @@ class Recommender:
     """A language model that reads a history and scores items.
 
     Attributes:
-        items: the catalogue: `items.ids`, `len(items)`, `item_id in items`, `items.index(item_id)`.
+        items: the catalogue: `items.ids`, `len(items)`, `item_id in items`, `items.index(item_id)`; it changes by
+            `items.add`, `items.update` and `items.remove` (`LiveCatalog`).
         model: the adapted `RecModel`.
         config: what defines this recommender.
     """
@@ -72,7 +74,7 @@ class Recommender:
     ) -> None:
         self.model = model
         self.processor = processor
-        self.items = items
+        self.items = LiveCatalog(items, self.replace_items)
         self.config = config
         self.checkpoint = checkpoint
         self._scoring: tuple[Hashable, Callable[[Tensor], Tensor]] | None = None
@@ -232,7 +234,7 @@ class Recommender:
         """What changes when the weights or the items do: open histories and encoded items are worthless then."""
         table = inner(self.model).rec_items
         weights = sum(weight._version for weight in self.model.parameters())
-        return id(table), weights, self.popularity_weight
+        return table.edition, weights, self.popularity_weight
 
     def _score_catalogue(self, states: Tensor) -> Tensor:
         """Return the scores (B, N) of user states (B, D); what that takes is made once for each version."""
@@ -240,31 +242,36 @@ class Recommender:
             self._scoring = self.version, catalogue_scoring(inner(self.model))
         return self._scoring[1](states)
 
-    def replace_items(self, catalog: Catalog) -> None:
-        """Rank the items of another catalogue from now on.
+    def replace_items(self, catalog: Catalog, reworded: Collection[str] = ()) -> None:
+        """Rank the items of another catalogue from now on; open histories of the old one say so when they are used.
 
-        An item whose id and text are known keeps all that was learned of it; any other is read by its text alone.
+        An item whose id and text are known keeps all that was learned of it; any other is read by its text alone, and
+        only such texts are encoded.
 
         Args:
             catalog: the new items; those of the old one that it lacks are forgotten.
+            reworded: ids of known items that are the same under other words: what was learned of them stays.
         """
         if catalog.frame.equals(self.items.frame):
             return
-        model = inner(self.model)
-        write = self.processor.item_text
-        texts = [write(catalog.attributes(index)) for index in range(len(catalog))]
-        known = [
-            self.items.index(item_id)
-            if item_id in self.items and write(self.items.attributes(self.items.index(item_id))) == texts[index]
-            else None
-            for index, item_id in enumerate(catalog.ids)
-        ]
-        new = [text for text, row in zip(texts, known, strict=True) if row is None]
-        table = model.rec_items.extend(self._encode(new)) if new else model.rec_items
-        places = iter(range(len(self.items), len(table)))
-        rows = [row if row is not None else next(places) for row in known]
-        model.rec_items = table.select(torch.tensor(rows))
-        self.items = catalog
+        model, write = inner(self.model), self.processor.item_text
+        rows = catalog.rows_in(self.items)  # where each item stands in the old table
+        texts: dict[int, str] = {}  # those to encode
+        for index, item_id in enumerate(catalog.ids):
+            if rows[index] is None:
+                text = write(catalog.attributes(index))
+                known = self.items.index(item_id) if item_id in self.items else None
+                if known is None or write(self.items.attributes(known)) != text:
+                    texts[index] = text
+                if index not in texts or item_id in reworded:
+                    rows[index] = known
+        table = model.rec_items.extend(self._encode(list(texts.values()))) if texts else model.rec_items
+        places = {index: len(self.items) + place for place, index in enumerate(texts)}
+        chosen = table.select(torch.tensor([places[index] if row is None else row for index, row in enumerate(rows)]))
+        changed = [index for index in texts if rows[index] is not None]
+        chosen.text[changed] = table.text[[places[index] for index in changed]]
+        model.rec_items = chosen
+        self.items.hold(catalog)
 
     def scorer(
         self,
