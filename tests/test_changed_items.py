@@ -18,7 +18,7 @@ NEW = [{"item_id": "a0", "title": "green ladder", "brand": "acme"}, {"item_id": 
 LEARNED = ("input_residual", "output_residual", "bias", "counts")
 
 
-@pytest.fixture(params=["bert-dual", "llama-dual", "bert-cross", "llama-verbalizer"])
+@pytest.fixture(params=["bert-dual", "llama-dual", "bert-cross", "gpt2-verbalizer"])
 def recommender(request, checkpoints, tmp_path) -> Recommender:
     family, head = request.param.split("-")
     return randomise(tiny_recommender(checkpoints[family], **head_settings(head, tmp_path)))
