@@ -37,6 +37,7 @@ class RecommenderConfig:
         max_item_tokens: tokens of an item's text that its frozen embedding reads.
         max_candidate_tokens: tokens that a candidate's block may have; a longer one is an error.
         has_clock: whether timestamps are times; False where they only order the events.
+        merged: whether the folder holds a whole backbone with the adapter in its weights, instead of an adapter.
         format_version: version of the folder format.
 
     Raises:
@@ -56,6 +57,7 @@ class RecommenderConfig:
     max_item_tokens: int = 64
     max_candidate_tokens: int = 64
     has_clock: bool = True
+    merged: bool = False
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:

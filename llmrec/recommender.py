@@ -19,10 +19,12 @@ from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
 from llmrec.data.live_catalog import LiveCatalog
 from llmrec.hub.folder import ITEMS, check_folder, load_tables, read_item_embeddings, save_folder
+from llmrec.hub.merged import load_adaptation, load_heads
 from llmrec.models.adapter import inner, load_adapter
 from llmrec.models.backbone import load_backbone, load_tokenizer
 from llmrec.models.candidate_heads import empty_candidate_head
 from llmrec.models.items import ItemTable
+from llmrec.models.merging import base_weights, merge_adapter, subtracted
 from llmrec.models.modeling import RecModel
 from llmrec.ranking.candidates import CandidateScorer
 from llmrec.ranking.cascade import CascadeScorer
@@ -39,6 +41,8 @@ READ_AT_ONCE = 32
 """Histories in a batch."""
 NUM_CANDIDATES = 100
 """Items that the dual head proposes to a candidate head, unless told otherwise."""
+MERGED = "merged model"
+"""Origin of a checkpoint into which an adapter was merged; its name says of which base model."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,17 @@ class Recommender:
     Attributes:
         items: the catalogue: `items.ids`, `len(items)`, `item_id in items`, `items.index(item_id)`; it changes by
             `items.add`, `items.update` and `items.remove` (`LiveCatalog`).
-        model: the adapted `RecModel`.
+        model: the adapted `RecModel`; peft's wrapper stands around it unless the adapter was merged.
         config: what defines this recommender.
     """
 
     def __init__(
-        self, model: PeftModel, processor: Processor, items: Catalog, config: RecommenderConfig, checkpoint: Checkpoint
+        self,
+        model: PeftModel | RecModel,
+        processor: Processor,
+        items: Catalog,
+        config: RecommenderConfig,
+        checkpoint: Checkpoint,
     ) -> None:
         self.model = model
         self.processor = processor
@@ -104,31 +113,45 @@ class Recommender:
         folder = _adapter_folder(str(name), revision, token)
         check_folder(folder)
         config = RecommenderConfig.load(folder)
-        checkpoint = resolve_checkpoint(
-            base_model or config.base_model,
-            None if base_model else config.base_revision,
-            token,
-            relative_to=os.curdir if base_model else folder,
-        )
-        if config.base_sha256 is not None and checkpoint.sha256() != config.base_sha256:
-            raise ValueError(
-                f"base checkpoint {checkpoint.name!r} ({checkpoint.origin}) has other weights than the adapter was "
-                "trained on.\nGive the right one with base_model=, or train again."
-            )
+        checkpoint = _base_checkpoint(folder, config, base_model, token)
         catalog = Catalog.read(folder / ITEMS)
         serializer = Serializer(PromptTemplate.load(folder), has_clock=config.has_clock)
         processor = Processor(serializer, load_tokenizer(folder), config)
         backbone = load_backbone(checkpoint)
+        adaptation = load_adaptation(folder, backbone) if config.merged else {}
         text = read_item_embeddings(folder, len(catalog), backbone.config.hidden_size)
         if text is None:
-            text = encode_catalog(backbone, processor, catalog, progress=True)
+            with subtracted(backbone, adaptation):
+                text = encode_catalog(backbone, processor, catalog, progress=True)
         table = ItemTable(text, config.hybrid, popularity_weight=config.popularity_weight)
         if config.hybrid:
             load_tables(folder, table)
         head = empty_candidate_head(config.head, backbone.config.hidden_size)
-        model = load_adapter(RecModel.from_backbone(backbone, config.pooling, table, head), folder)
+        model: Any = RecModel.from_backbone(backbone, config.pooling, table, head)
+        if config.merged:
+            load_heads(folder, model)
+            model.requires_grad_(False).adaptation = adaptation
+        else:
+            model = load_adapter(model, folder)
         chosen = device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
         return cls(model.to(chosen).eval(), processor, catalog, config, checkpoint)
+
+    def merge(self) -> Recommender:
+        """Return a copy with the adapter merged into the backbone's weights: it needs no base model, nor peft.
+
+        Saved, it is a folder that `AutoModel.from_pretrained` loads. Scores stay the same to a relative 1e-5. It is
+        for use, not for training.
+
+        Raises:
+            ValueError: if it is merged already, or its weights are not in float32.
+        """
+        if not isinstance(self.model, PeftModel):
+            raise ValueError("the adapter is merged already: there is nothing to merge.")
+        config = replace(self.config, merged=True)
+        checkpoint = replace(
+            self.checkpoint, name=self.checkpoint.name_from(self.checkpoint.path.parent), origin=MERGED
+        )
+        return Recommender(merge_adapter(self.model), self.processor, self.items, config, checkpoint)
 
     @property
     def popularity_weight(self) -> float:
@@ -327,7 +350,7 @@ class Recommender:
         return states
 
     def _encode(self, texts: Sequence[str]) -> Tensor:
-        with self.model.disable_adapter():
+        with base_weights(self.model):
             backbone = inner(self.model).backbone
             return encode_texts(backbone, self.processor.tokenizer, texts, self.config.max_item_tokens)
 
@@ -336,6 +359,31 @@ def check_k(k: int) -> None:
     """Raise ValueError unless `k` is a number of items."""
     if not isinstance(k, int) or k < 1:
         raise ValueError(f"k={k!r}: give a whole number of items, at least 1.")
+
+
+def _base_checkpoint(folder: Path, config: RecommenderConfig, base_model: str | None, token: str | None) -> Checkpoint:
+    """Return the checkpoint that holds the backbone: the base model's, or the folder itself where all is merged.
+
+    Raises:
+        FileNotFoundError: if it cannot be found.
+        ValueError: if its weights are not those the adapter was trained on, or a merged model is given a base.
+    """
+    if config.merged:
+        if base_model is not None:
+            raise ValueError(f"base_model={base_model!r} goes with an adapter; {str(folder)!r} holds a merged model.")
+        return Checkpoint(config.base_model, folder, config.base_revision, MERGED)
+    checkpoint = resolve_checkpoint(
+        base_model or config.base_model,
+        None if base_model else config.base_revision,
+        token,
+        relative_to=os.curdir if base_model else folder,
+    )
+    if config.base_sha256 is not None and checkpoint.sha256() != config.base_sha256:
+        raise ValueError(
+            f"base checkpoint {checkpoint.name!r} ({checkpoint.origin}) has other weights than the adapter was "
+            "trained on.\nGive the right one with base_model=, or train again."
+        )
+    return checkpoint
 
 
 def _adapter_folder(name: str, revision: str | None, token: str | None) -> Path:

@@ -33,10 +33,10 @@ def tiny_recommender(checkpoint: Path, catalog: Catalog | None = None, seed: int
 
 
 def head_settings(head: str, folder: Path) -> dict[str, str]:
-    """Settings of a head; a verbalizer's answers are words of the tiny vocabularies, in a template in the folder."""
+    """Settings of a head; a verbalizer's answers are letters, in a template in the folder."""
     if head != "verbalizer":
         return {"head": head}
-    template = PromptTemplate(event="{title}[, {gap}]", item="{title}", answers=("red", "blue"))
+    template = PromptTemplate(event="{title}[, {gap}]", item="{title}", answers=("a", "b"))
     template.save(folder)
     return {"head": head, "template": str(folder / TEMPLATE_NAME)}
 
