@@ -8,6 +8,7 @@
 | `items.parquet` | the known items with their text, in the order of the tables' rows |
 | `llmrec_config.json`, `prompt.json` | settings and template |
 | tokenizer files | as the tokenizer writes them |
+| `README.md` | the model card, with what `eval_results.json` says of these weights |
 
 Where the adapter was merged into its base model, other files stand in place of the first two (`llmrec.hub.merged`).
 """
@@ -29,6 +30,8 @@ from torch import Tensor
 
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
+from llmrec.hub.card import CARD, renewed_card
+from llmrec.hub.eval_results import read_eval_results
 from llmrec.hub.merged import ADAPTATION, BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS, save_merged
 from llmrec.models.adapter import inner
 from llmrec.models.items import ItemTable
@@ -71,7 +74,7 @@ def save_folder(
         if isinstance(model, PeftModel):
             # save_embedding_layers="auto" would ask the Hub for the base's configuration at every save
             model.save_pretrained(str(staging), save_embedding_layers=False)
-            (staging / "README.md").unlink(missing_ok=True)  # peft's names the base by its path on this machine
+            (staging / CARD).unlink(missing_ok=True)  # peft's names the base by its path on this machine
             _rewrite_adapter_config(staging / ADAPTER_CONFIG, config)
         else:
             save_merged(staging, model)
@@ -83,6 +86,9 @@ def save_folder(
         config.save(staging)
         processor.serializer.template.save(staging)
         processor.tokenizer.save_pretrained(staging)
+        card = renewed_card(staging, read_eval_results(target), target / CARD)
+        if card is not None:
+            (staging / CARD).write_text(card, encoding="utf-8")
         for path in sorted(path for path in staging.rglob("*") if path.is_file()):
             place = target / path.relative_to(staging)
             place.parent.mkdir(exist_ok=True)
