@@ -44,6 +44,7 @@ class RecommenderConfig:
             data directory its source and the digest of its manifest; None if nothing.
         time_embedding: what of an event's time is added to its tokens, some of `TIME_PARTS`, and of now to a query
             block's; nothing by default.
+        merged: whether the folder holds a whole backbone with the adapter in its weights, instead of an adapter.
         format_version: version of the folder format.
 
     Raises:
@@ -65,6 +66,7 @@ class RecommenderConfig:
     has_clock: bool = True
     adapted_on: dict[str, Any] | None = None
     time_embedding: list[str] = field(default_factory=list)
+    merged: bool = False
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:

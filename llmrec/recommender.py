@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,11 +17,14 @@ from torch import Tensor
 from llmrec.checkpoints import Checkpoint, resolve_checkpoint
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
+from llmrec.data.live_catalog import LiveCatalog
 from llmrec.hub.folder import ITEMS, check_folder, load_tables, read_item_embeddings, save_folder
+from llmrec.hub.merged import load_adaptation, load_heads
 from llmrec.models.adapter import inner, load_adapter
 from llmrec.models.backbone import load_backbone, load_tokenizer
 from llmrec.models.candidate_heads import empty_candidate_head
 from llmrec.models.items import ItemTable
+from llmrec.models.merging import base_weights, merge_adapter, subtracted
 from llmrec.models.modeling import RecModel
 from llmrec.ranking.candidates import CandidateScorer
 from llmrec.ranking.cascade import CascadeScorer
@@ -38,6 +41,8 @@ READ_AT_ONCE = 32
 """Histories in a batch."""
 NUM_CANDIDATES = 100
 """Items that the dual head proposes to a candidate head, unless told otherwise."""
+MERGED = "merged model"
+"""Origin of a checkpoint into which an adapter was merged; its name says of which base model."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +67,23 @@ class Recommender:
     """A language model that reads a history and scores items.
 
     Attributes:
-        items: the catalogue: `items.ids`, `len(items)`, `item_id in items`, `items.index(item_id)`.
-        model: the adapted `RecModel`.
+        items: the catalogue: `items.ids`, `len(items)`, `item_id in items`, `items.index(item_id)`; it changes by
+            `items.add`, `items.update` and `items.remove` (`LiveCatalog`).
+        model: the adapted `RecModel`; peft's wrapper stands around it unless the adapter was merged.
         config: what defines this recommender.
     """
 
     def __init__(
-        self, model: PeftModel, processor: Processor, items: Catalog, config: RecommenderConfig, checkpoint: Checkpoint
+        self,
+        model: PeftModel | RecModel,
+        processor: Processor,
+        items: Catalog,
+        config: RecommenderConfig,
+        checkpoint: Checkpoint,
     ) -> None:
         self.model = model
         self.processor = processor
-        self.items = items
+        self.items = LiveCatalog(items, self.replace_items)
         self.config = config
         self.checkpoint = checkpoint
         self._scoring: tuple[Hashable, Callable[[Tensor], Tensor]] | None = None
@@ -102,33 +113,45 @@ class Recommender:
         folder = _adapter_folder(str(name), revision, token)
         check_folder(folder)
         config = RecommenderConfig.load(folder)
-        checkpoint = resolve_checkpoint(
-            base_model or config.base_model,
-            None if base_model else config.base_revision,
-            token,
-            relative_to=os.curdir if base_model else folder,
-        )
-        if config.base_sha256 is not None and checkpoint.sha256() != config.base_sha256:
-            raise ValueError(
-                f"base checkpoint {checkpoint.name!r} ({checkpoint.origin}) has other weights than the adapter was "
-                "trained on.\nGive the right one with base_model=, or train again."
-            )
+        checkpoint = _base_checkpoint(folder, config, base_model, token)
         catalog = Catalog.read(folder / ITEMS)
         serializer = Serializer(PromptTemplate.load(folder), has_clock=config.has_clock)
         processor = Processor(serializer, load_tokenizer(folder), config)
         backbone = load_backbone(checkpoint)
+        adaptation = load_adaptation(folder, backbone) if config.merged else {}
         text = read_item_embeddings(folder, len(catalog), backbone.config.hidden_size)
         if text is None:
-            text = encode_catalog(backbone, processor, catalog, progress=True)
+            with subtracted(backbone, adaptation):
+                text = encode_catalog(backbone, processor, catalog, progress=True)
         table = ItemTable(text, config.hybrid, popularity_weight=config.popularity_weight)
         if config.hybrid:
             load_tables(folder, table)
         head = empty_candidate_head(config.head, backbone.config.hidden_size)
-        model = load_adapter(
-            RecModel.from_backbone(backbone, config.pooling, table, head, config.time_embedding), folder
-        )
+        model: Any = RecModel.from_backbone(backbone, config.pooling, table, head, config.time_embedding)
+        if config.merged:
+            load_heads(folder, model)
+            model.requires_grad_(False).adaptation = adaptation
+        else:
+            model = load_adapter(model, folder)
         chosen = device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
         return cls(model.to(chosen).eval(), processor, catalog, config, checkpoint)
+
+    def merge(self) -> Recommender:
+        """Return a copy with the adapter merged into the backbone's weights: it needs no base model, nor peft.
+
+        Saved, it is a folder that `AutoModel.from_pretrained` loads. Scores stay the same to a relative 1e-5. It is
+        for use, not for training.
+
+        Raises:
+            ValueError: if it is merged already, or its weights are not in float32.
+        """
+        if not isinstance(self.model, PeftModel):
+            raise ValueError("the adapter is merged already: there is nothing to merge.")
+        config = replace(self.config, merged=True)
+        checkpoint = replace(
+            self.checkpoint, name=self.checkpoint.name_from(self.checkpoint.path.parent), origin=MERGED
+        )
+        return Recommender(merge_adapter(self.model), self.processor, self.items, config, checkpoint)
 
     @property
     def popularity_weight(self) -> float:
@@ -247,7 +270,7 @@ class Recommender:
         """What changes when the weights or the items do: open histories and encoded items are worthless then."""
         table = inner(self.model).rec_items
         weights = sum(weight._version for weight in self.model.parameters())
-        return id(table), weights, self.popularity_weight
+        return table.edition, weights, self.popularity_weight
 
     def _score_catalogue(self, states: Tensor) -> Tensor:
         """Return the scores (B, N) of user states (B, D); what that takes is made once for each version."""
@@ -255,31 +278,36 @@ class Recommender:
             self._scoring = self.version, catalogue_scoring(inner(self.model))
         return self._scoring[1](states)
 
-    def replace_items(self, catalog: Catalog) -> None:
-        """Rank the items of another catalogue from now on.
+    def replace_items(self, catalog: Catalog, reworded: Collection[str] = ()) -> None:
+        """Rank the items of another catalogue from now on; open histories of the old one say so when they are used.
 
-        An item whose id and text are known keeps all that was learned of it; any other is read by its text alone.
+        An item whose id and text are known keeps all that was learned of it; any other is read by its text alone, and
+        only such texts are encoded.
 
         Args:
             catalog: the new items; those of the old one that it lacks are forgotten.
+            reworded: ids of known items that are the same under other words: what was learned of them stays.
         """
         if catalog.frame.equals(self.items.frame):
             return
-        model = inner(self.model)
-        write = self.processor.item_text
-        texts = [write(catalog.attributes(index)) for index in range(len(catalog))]
-        known = [
-            self.items.index(item_id)
-            if item_id in self.items and write(self.items.attributes(self.items.index(item_id))) == texts[index]
-            else None
-            for index, item_id in enumerate(catalog.ids)
-        ]
-        new = [text for text, row in zip(texts, known, strict=True) if row is None]
-        table = model.rec_items.extend(self._encode(new)) if new else model.rec_items
-        places = iter(range(len(self.items), len(table)))
-        rows = [row if row is not None else next(places) for row in known]
-        model.rec_items = table.select(torch.tensor(rows))
-        self.items = catalog
+        model, write = inner(self.model), self.processor.item_text
+        rows = catalog.rows_in(self.items)  # where each item stands in the old table
+        texts: dict[int, str] = {}  # those to encode
+        for index, item_id in enumerate(catalog.ids):
+            if rows[index] is None:
+                text = write(catalog.attributes(index))
+                known = self.items.index(item_id) if item_id in self.items else None
+                if known is None or write(self.items.attributes(known)) != text:
+                    texts[index] = text
+                if index not in texts or item_id in reworded:
+                    rows[index] = known
+        table = model.rec_items.extend(self._encode(list(texts.values()))) if texts else model.rec_items
+        places = {index: len(self.items) + place for place, index in enumerate(texts)}
+        chosen = table.select(torch.tensor([places[index] if row is None else row for index, row in enumerate(rows)]))
+        changed = [index for index in texts if rows[index] is not None]
+        chosen.text[changed] = table.text[[places[index] for index in changed]]
+        model.rec_items = chosen
+        self.items.hold(catalog)
 
     def scorer(
         self,
@@ -349,7 +377,7 @@ class Recommender:
         return states
 
     def _encode(self, texts: Sequence[str]) -> Tensor:
-        with self.model.disable_adapter():
+        with base_weights(self.model):
             backbone = inner(self.model).backbone
             return encode_texts(backbone, self.processor.tokenizer, texts, self.config.max_item_tokens)
 
@@ -358,6 +386,31 @@ def check_k(k: int) -> None:
     """Raise ValueError unless `k` is a number of items."""
     if not isinstance(k, int) or k < 1:
         raise ValueError(f"k={k!r}: give a whole number of items, at least 1.")
+
+
+def _base_checkpoint(folder: Path, config: RecommenderConfig, base_model: str | None, token: str | None) -> Checkpoint:
+    """Return the checkpoint that holds the backbone: the base model's, or the folder itself where all is merged.
+
+    Raises:
+        FileNotFoundError: if it cannot be found.
+        ValueError: if its weights are not those the adapter was trained on, or a merged model is given a base.
+    """
+    if config.merged:
+        if base_model is not None:
+            raise ValueError(f"base_model={base_model!r} goes with an adapter; {str(folder)!r} holds a merged model.")
+        return Checkpoint(config.base_model, folder, config.base_revision, MERGED)
+    checkpoint = resolve_checkpoint(
+        base_model or config.base_model,
+        None if base_model else config.base_revision,
+        token,
+        relative_to=os.curdir if base_model else folder,
+    )
+    if config.base_sha256 is not None and checkpoint.sha256() != config.base_sha256:
+        raise ValueError(
+            f"base checkpoint {checkpoint.name!r} ({checkpoint.origin}) has other weights than the adapter was "
+            "trained on.\nGive the right one with base_model=, or train again."
+        )
+    return checkpoint
 
 
 def _adapter_folder(name: str, revision: str | None, token: str | None) -> Path:

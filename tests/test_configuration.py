@@ -35,6 +35,7 @@ def test_what_was_saved_is_loaded(tmp_path):
         max_candidate_tokens=10,
         has_clock=False,
         time_embedding=["hour", "gap"],
+        merged=True,
     )
     defaults = RecommenderConfig(base_model=NAME)
     same = [field.name for field in fields(config) if getattr(config, field.name) == getattr(defaults, field.name)]

@@ -132,8 +132,9 @@ def judge(arguments: EvaluateArguments) -> dict[str, Any]:
     recommender = load_subject(
         arguments.model, arguments.revision, arguments.base_model, directory.catalog, state.device
     )
+    subject = describe_subject(recommender, arguments.model, arguments.revision, recommender.popularity_weight)
     return evaluate_pairs(
-        directory, recommender, arguments.split, arguments.max_users, arguments.seed, arguments.output_dir
+        directory, recommender, arguments.split, arguments.max_users, arguments.seed, arguments.output_dir, subject
     )
 
 

@@ -15,6 +15,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from llmrec.baselines.training_events import TrainingEvents
+from llmrec.commands.environment import environment
 from llmrec.commands.memory import peak_memory_mib
 from llmrec.commands.outputs import check_writable
 from llmrec.commands.train_pairs import pair_trainer
@@ -31,6 +32,8 @@ from llmrec.training.trainer import RecTrainer
 
 RESULT = "train_results.json"
 TASKS = ("ranking", "pointwise")
+PLACES = ("data_dir", "base_model", "template")
+"""Settings that may be paths of this machine; base model and template are recorded with the adapter."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -64,7 +67,7 @@ def train(data: DataArguments, model: ModelArguments, training: RecTrainingArgum
     result = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     if trainer.is_world_process_zero():
-        report_end(trainer, result.metrics, output)
+        report_end(trainer, result.metrics, output, resolved_settings(data, model, training))
     # On CPUs the end of the program does it. Here it can hang: gloo's threads, still letting go of the tensors they
     # gathered last, wait for the interpreter, which the destructor of the process group does not share.
     if training.device.type != "cpu":
@@ -166,14 +169,19 @@ def find_checkpoint(training: RecTrainingArguments, output: Path) -> str | None:
 
 
 def report_settings(data: Any, model: ModelArguments, training: RecTrainingArguments) -> None:
-    """Print the resolved settings, those of `transformers.TrainingArguments` that matter most among them."""
+    """Print the resolved settings, one a line."""
+    for name, value in resolved_settings(data, model, training).items():
+        print(f"{name:>28}  {value}", flush=True)
+
+
+def resolved_settings(data: Any, model: ModelArguments, training: RecTrainingArguments) -> dict[str, Any]:
+    """Return the settings, those of `transformers.TrainingArguments` that matter most among them."""
     chosen = {**vars(data), **vars(model)}
     dropouts = ("residual_dropout", "vector_dropout")
     for name in ("learning_rate", "item_learning_rate", *dropouts, "num_train_epochs", "seed", "bf16"):
         chosen[name] = getattr(training, name)
     chosen["batch"] = f"{training.per_device_train_batch_size} windows x {training.world_size} process(es)"
-    for name, value in chosen.items():
-        print(f"{name:>28}  {value}", flush=True)
+    return chosen
 
 
 def report_sizes(recommender: Recommender, dataset: WindowDataset, cases: Cases | None) -> None:
@@ -194,11 +202,13 @@ def report_sizes(recommender: Recommender, dataset: WindowDataset, cases: Cases 
     )
 
 
-def report_end(trainer: AdapterTrainer, metrics: dict[str, float], output: Path) -> None:
-    """Write what happened to `train_results.json` and print the essentials."""
+def report_end(trainer: AdapterTrainer, metrics: dict[str, float], output: Path, settings: dict[str, Any]) -> None:
+    """Write what happened to `train_results.json`, without the places of this machine, and print the essentials."""
     state = trainer.state
     values = {
         **metrics,
+        "settings": {name: value for name, value in settings.items() if name not in PLACES},
+        "environment": environment(trainer.args.device.type),
         "best_validation": state.best_metric,
         "best_step": state.best_global_step,
         "popularity_weight": trainer.recommender.popularity_weight,

@@ -8,6 +8,9 @@
 | `items.parquet` | the known items with their text, in the order of the tables' rows |
 | `llmrec_config.json`, `prompt.json` | settings and template |
 | tokenizer files | as the tokenizer writes them |
+| `README.md` | the model card, with what `eval_results.json` says of these weights |
+
+Where the adapter was merged into its base model, other files stand in place of the first two (`llmrec.hub.merged`).
 """
 
 from __future__ import annotations
@@ -27,8 +30,12 @@ from torch import Tensor
 
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
+from llmrec.hub.card import CARD, renewed_card
+from llmrec.hub.eval_results import read_eval_results
+from llmrec.hub.merged import ADAPTATION, BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS, save_merged
 from llmrec.models.adapter import inner
 from llmrec.models.items import ItemTable
+from llmrec.models.modeling import RecModel
 from llmrec.text.processor import Processor
 from llmrec.text.template import TEMPLATE_NAME
 
@@ -41,7 +48,11 @@ TABLES = ("input_residual", "output_residual", "bias", "counts")
 
 
 def save_folder(
-    folder: str | os.PathLike, model: PeftModel, processor: Processor, catalog: Catalog, config: RecommenderConfig
+    folder: str | os.PathLike,
+    model: PeftModel | RecModel,
+    processor: Processor,
+    catalog: Catalog,
+    config: RecommenderConfig,
 ) -> None:
     """Write everything inference needs to `folder`; other files already there are left alone.
 
@@ -49,17 +60,24 @@ def save_folder(
 
     Raises:
         NotADirectoryError: if `folder` is a file.
+        FileExistsError: if an adapter would come to stand beside a merged model, or the other way round.
     """
     target = Path(folder)
     if target.exists() and not target.is_dir():
         raise NotADirectoryError(f"output folder {str(folder)!r} is a file; give another name.")
+    if (target / (ADAPTER_CONFIG if config.merged else HEAD_WEIGHTS)).exists():
+        kinds = ("a merged model", "an adapter")[:: 1 if config.merged else -1]
+        raise FileExistsError(f"{str(folder)!r} holds {kinds[1]}; save {kinds[0]} to another folder.")
     target.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=target, prefix=".saving-"))
     try:
-        # save_embedding_layers="auto" would ask the Hub for the base's configuration at every save
-        model.save_pretrained(str(staging), save_embedding_layers=False)
-        (staging / "README.md").unlink(missing_ok=True)  # peft's names the base by its path on this machine
-        _rewrite_adapter_config(staging / ADAPTER_CONFIG, config)
+        if isinstance(model, PeftModel):
+            # save_embedding_layers="auto" would ask the Hub for the base's configuration at every save
+            model.save_pretrained(str(staging), save_embedding_layers=False)
+            (staging / CARD).unlink(missing_ok=True)  # peft's names the base by its path on this machine
+            _rewrite_adapter_config(staging / ADAPTER_CONFIG, config)
+        else:
+            save_merged(staging, model)
         catalog.write(staging / ITEMS)
         tables = inner(model).rec_items
         if tables.hybrid:
@@ -68,6 +86,9 @@ def save_folder(
         config.save(staging)
         processor.serializer.template.save(staging)
         processor.tokenizer.save_pretrained(staging)
+        card = renewed_card(staging, read_eval_results(target), target / CARD)
+        if card is not None:
+            (staging / CARD).write_text(card, encoding="utf-8")
         for path in sorted(path for path in staging.rglob("*") if path.is_file()):
             place = target / path.relative_to(staging)
             place.parent.mkdir(exist_ok=True)
@@ -113,8 +134,9 @@ def check_folder(folder: Path) -> None:
         FileNotFoundError: if a file is missing; the text names it.
         ValueError: if a file is damaged.
     """
-    RecommenderConfig.load(folder)
-    needed = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEMS, TEMPLATE_NAME, "tokenizer.json", "tokenizer_config.json")
+    merged = (BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS, ADAPTATION)
+    own = merged if RecommenderConfig.load(folder).merged else (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
+    needed = (*own, ITEMS, TEMPLATE_NAME, "tokenizer.json", "tokenizer_config.json")
     if missing := [name for name in needed if not (folder / name).is_file()]:
         raise FileNotFoundError(f"adapter {str(folder)!r} lacks {', '.join(missing)}; save or download it again.")
     for path in [folder / name for name in needed if name.endswith(".json")]:

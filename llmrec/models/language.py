@@ -15,6 +15,7 @@ from llmrec.checkpoints import Checkpoint
 from llmrec.models.adapter import inner
 from llmrec.models.attention import attention_mask
 from llmrec.models.backbone import is_causal, run_backbone
+from llmrec.models.modeling import RecModel
 
 
 def token_head(checkpoint: Checkpoint, causal: bool) -> tuple[nn.Module, bool]:
@@ -64,8 +65,9 @@ class LanguageModel(nn.Module):
         learned: whether the head is trained.
     """
 
-    def __init__(self, model: PeftModel, head: nn.Module, learned: bool) -> None:
+    def __init__(self, model: PeftModel | RecModel, head: nn.Module, learned: bool) -> None:
         super().__init__()
+        assert isinstance(model, PeftModel)
         self.model = model
         self.heads = nn.ModuleDict({"adapted": head, "base": copy.deepcopy(head)})
         self.learned = learned

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -62,6 +62,7 @@ class RecModel(PreTrainedModel):
     Attributes:
         vector_dropout: share of values that a training step leaves out of the vectors that enter the tokens, of the
             states that come out and of the item embeddings that the content path averages.
+        adaptation: what was merged into the backbone's weights (`models.merging`); nothing where peft adapts it.
     """
 
     config_class = RecModelConfig
@@ -90,6 +91,7 @@ class RecModel(PreTrainedModel):
             self.rec_time = time_embedding
         self.verbalizes = isinstance(candidate_head, VerbalizerHead)
         self.vector_dropout = 0.0
+        self.adaptation: Mapping[str, tuple[Tensor, Tensor]] = {}
         self.causal = is_causal(self.backbone.config)
         self.position_offset = position_offset(self.backbone)
         self.post_init()

@@ -29,7 +29,8 @@ class OpenHistory:
 
     Equal to reading the whole history again, at whatever moment it is asked: now stands behind what is kept. When the
     text budget is full and the window moves on, the new window is read, once. Worthless once the model's weights or its
-    items change; `HistoryStore` sees to that.
+    items change; `HistoryStore` sees to that. Where the items changed every use is an error: what was read points at
+    rows of the table that was.
 
     Args:
         model: in evaluation mode.
@@ -52,6 +53,7 @@ class OpenHistory:
     ) -> None:
         self.model, self.processor, self.catalog = model, processor, catalog
         self._encode = encode
+        self._edition = model.rec_items.edition
         self._new: list[dict[str, str]] = []
         self._new_text = torch.empty(0, model.rec_items.text.shape[1], device=model.device)
         request = Request(catalog, history, new=self._new)
@@ -67,8 +69,10 @@ class OpenHistory:
         """Read one more event.
 
         Raises:
-            ValueError: if it is earlier than the last one, or neither known nor has text; nothing has changed then.
+            ValueError: if it is earlier than the last one, or neither known nor has text, or the catalogue changed;
+                nothing has changed here then.
         """
+        self._check_items()
         request = Request(self.catalog, [*self.history[-1:], event], new=self._new)
         block = self.processor.blocks(request.items, request.timestamps, request)[-1]
         self.history.append(event)
@@ -89,6 +93,7 @@ class OpenHistory:
         """
         if isinstance(candidates, (str, Mapping)):
             raise TypeError(f"candidates {candidates!r} are no list: give a list of item ids or dicts of text.")
+        self._check_items()
         if not candidates:
             return []
         events = [{"item_id": entry} if isinstance(entry, str) else entry for entry in candidates]
@@ -107,6 +112,7 @@ class OpenHistory:
             num_candidates: proposals for the candidate head; at least `k` are taken.
             now: when it is asked, as for `user_state`.
         """
+        self._check_items()
         known = np.array(self._items)
         seen = [np.unique(known[known < len(self.catalog)])] if exclude_seen else None
         if not self._has_candidate_head:
@@ -124,6 +130,7 @@ class OpenHistory:
         Raises:
             ValueError: if now is before it, or no time.
         """
+        self._check_items()
         return self._reading.user_state(self._query(now))
 
     def _query(self, now: Moment | None) -> Query | None:
@@ -131,6 +138,10 @@ class OpenHistory:
         last = self._timestamps[-1]
         moment = now_after(last, now)
         return self.processor.query(len(self._items) - 1, last, moment) if self.processor.asks_now else None
+
+    def _check_items(self) -> None:
+        if self.model.rec_items.edition is not self._edition:
+            raise ValueError("the catalogue changed since this history was opened: open the history again.")
 
     @property
     def _has_candidate_head(self) -> bool:

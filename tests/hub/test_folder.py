@@ -24,6 +24,7 @@ HISTORIES = [
     [{"title": "green ladder", "brand": "acme"}, {"item_id": "i07"}],
 ]
 NAMES = {
+    "README.md",
     "adapter_config.json",
     "adapter_model.safetensors",
     "item_embeddings.safetensors",
