@@ -17,6 +17,8 @@ VERBS = {
     "evaluate": "rank the whole catalogue for held-out events, beside the baselines",
     "few_shot": "learn likes from 16, 64, 256 labelled pairs, over several seeds",
     "recommend": "rank the catalogue for the histories in a JSON Lines file",
+    "push": "upload an adapter or prepared data to the Hub",
+    "inspect": "say what loading an adapter would download and do",
     "quickstart": "prepare, train, evaluate and recommend on movielens-small",
     "benchmark": "time what is fast here against the usual way, in one run",
     "compare_sasrec": "set the sasrec baseline against that of RecTools, in one run",
