@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 CONFIG_NAME = "llmrec_config.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 HEADS = ("dual", "cross", "verbalizer")
 POOLINGS = ("mean", "last")
 TIME_PARTS = ("gap", "hour", "weekday", "yearday")
@@ -118,17 +119,7 @@ class RecommenderConfig:
             raise ValueError(f"{CONFIG_NAME} in {str(folder)!r} is not JSON: {error}.") from None
         if not isinstance(values, dict):
             raise ValueError(f"{CONFIG_NAME} in {str(folder)!r} is no object of settings; save the adapter again.")
-        version = values.get("format_version")
-        if version == 1 and values.get("hybrid", True):
-            raise ValueError(
-                f"{CONFIG_NAME} has format_version 1, whose hybrids hold no training counts of their items.\n"
-                "Train the adapter again."
-            )
-        if version not in (1, FORMAT_VERSION):
-            raise ValueError(
-                f"{CONFIG_NAME} has format_version {version!r}; this release reads {FORMAT_VERSION}.\n"
-                "Upgrade llmrec, or save the adapter again with this release."
-            )
+        values = migrate(values)
         known = {one.name: one for one in fields(cls)}
         if unknown := sorted(set(values) - set(known)):
             warnings.warn(f"{CONFIG_NAME}: ignoring unknown settings {', '.join(unknown)}", stacklevel=2)
@@ -136,6 +127,43 @@ class RecommenderConfig:
         if missing := [name for name in required if name not in values]:
             raise ValueError(f"{CONFIG_NAME} lacks {', '.join(missing)}; save the adapter again.")
         return cls(**{name: value for name, value in values.items() if name in known and name != "format_version"})
+
+
+def migrate(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of an older format as this release reads them, a version at a time.
+
+    >>> migrate({"format_version": 1, "hybrid": False, "base_model": "x"})
+    {'format_version': 3, 'hybrid': False, 'base_model': 'x'}
+
+    Raises:
+        ValueError: if the format is newer, or holds too little to go on.
+    """
+    version = values.get("format_version")
+    if version != FORMAT_VERSION and version not in [*MIGRATIONS]:
+        raise ValueError(
+            f"{CONFIG_NAME} has format_version {version!r}; this release reads {FORMAT_VERSION} and older.\n"
+            "Upgrade llmrec, or save the adapter again with this release."
+        )
+    while (version := values["format_version"]) != FORMAT_VERSION:
+        values = {**MIGRATIONS[version](values), "format_version": version + 1}
+    return values
+
+
+def _from_version_1(values: dict[str, Any]) -> dict[str, Any]:
+    if values.get("hybrid", True):
+        raise ValueError(
+            f"{CONFIG_NAME} has format_version 1, whose hybrids hold no training counts of their items.\n"
+            "Train the adapter again."
+        )
+    return values
+
+
+def _from_version_2(values: dict[str, Any]) -> dict[str, Any]:
+    return values  # the settings are the same; version 3 added probe.json to the folder
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_version_1, 2: _from_version_2}
+"""What makes the settings of the next version from those of each older one."""
 
 
 def _require(holds: bool, name: str, value: object, rule: str) -> None:

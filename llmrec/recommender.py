@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from peft import PeftModel
 from torch import Tensor
@@ -18,8 +20,22 @@ from llmrec.checkpoints import Checkpoint, resolve_checkpoint
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
 from llmrec.data.live_catalog import LiveCatalog
-from llmrec.hub.folder import ITEMS, check_folder, load_tables, read_item_embeddings, save_folder
+from llmrec.hub.checks import check_base_name, check_folder
+from llmrec.hub.data_sets import check_redistribution
+from llmrec.hub.folder import (
+    DATA_MANIFEST,
+    ITEMS,
+    PROBE,
+    load_tables,
+    read_item_embeddings,
+    read_json,
+    read_records,
+    save_folder,
+)
 from llmrec.hub.merged import load_adaptation, load_heads
+from llmrec.hub.probe import circumstances, make_probe, replay
+from llmrec.hub.replacing import finish
+from llmrec.hub.repository import fetch_folder, push_folder
 from llmrec.models.adapter import inner, load_adapter
 from llmrec.models.backbone import load_backbone, load_tokenizer
 from llmrec.models.candidate_heads import empty_candidate_head
@@ -71,6 +87,7 @@ class Recommender:
             `items.add`, `items.update` and `items.remove` (`LiveCatalog`).
         model: the adapted `RecModel`; peft's wrapper stands around it unless the adapter was merged.
         config: what defines this recommender.
+        records: JSON objects that are saved with it, by file name: of the data, the training, the evaluation.
     """
 
     def __init__(
@@ -86,6 +103,7 @@ class Recommender:
         self.items = LiveCatalog(items, self.replace_items)
         self.config = config
         self.checkpoint = checkpoint
+        self.records: dict[str, dict[str, Any]] = {}
         self._scoring: tuple[Hashable, Callable[[Tensor], Tensor]] | None = None
 
     @classmethod
@@ -96,6 +114,8 @@ class Recommender:
         token: str | None = None,
         base_model: str | None = None,
         device: str | torch.device | None = None,
+        items: Catalog | pl.DataFrame | None = None,
+        verify: bool = True,
     ) -> Recommender:
         """Load a saved folder, or a Hub repository.
 
@@ -105,27 +125,41 @@ class Recommender:
             token: Hub token; None uses the one you are logged in with.
             base_model: name or folder of the base checkpoint, if it is not where the adapter says.
             device: where to compute; None takes a GPU if there is one.
+            items: what to rank instead of the adapter's own items: `item_id` and text attributes.
+            verify: whether to replay `probe.json`, and raise if the scores are not those of the adapter that was saved.
 
         Raises:
             FileNotFoundError: if the folder is no complete adapter or the base checkpoint cannot be found.
-            ValueError: if the base checkpoint's weights are not those the adapter was trained on.
+            PermissionError: if the Hub wants you to be admitted first.
+            ValueError: if a file is damaged or asks for what no adapter needs, the base checkpoint's weights are not
+                those the adapter was trained on, or scores are not what they were.
         """
-        folder = _adapter_folder(str(name), revision, token)
-        check_folder(folder)
+        folder, published = Path(name), not Path(name).exists()
+        if published:
+            folder = fetch_folder(str(name), revision, token)
+        finish(folder)
+        check_folder(folder, catalog=items is None)
         config = RecommenderConfig.load(folder)
+        if base_model is None and not config.merged:
+            check_base_name(config.base_model, published)
         checkpoint = _base_checkpoint(folder, config, base_model, token)
-        catalog = Catalog.read(folder / ITEMS)
         serializer = Serializer(PromptTemplate.load(folder), has_clock=config.has_clock)
         processor = Processor(serializer, load_tokenizer(folder), config)
         backbone = load_backbone(checkpoint)
         adaptation = load_adaptation(folder, backbone) if config.merged else {}
-        text = read_item_embeddings(folder, len(catalog), backbone.config.hidden_size)
+        given = items if items is None or isinstance(items, Catalog) else Catalog(items)
+        own = Catalog.read(folder / ITEMS) if given is None or (folder / ITEMS).is_file() else None
+        catalog = given if own is None else own
+        assert catalog is not None
+        text = None
+        if own is not None:
+            text = read_item_embeddings(folder, len(own), backbone.config.hidden_size, config)
         if text is None:
             with subtracted(backbone, adaptation):
                 text = encode_catalog(backbone, processor, catalog, progress=True)
         table = ItemTable(text, config.hybrid, popularity_weight=config.popularity_weight)
-        if config.hybrid:
-            load_tables(folder, table)
+        if config.hybrid and own is not None:
+            load_tables(folder, table, config)
         head = empty_candidate_head(config.head, backbone.config.hidden_size)
         model: Any = RecModel.from_backbone(backbone, config.pooling, table, head, config.time_embedding)
         if config.merged:
@@ -134,7 +168,15 @@ class Recommender:
         else:
             model = load_adapter(model, folder)
         chosen = device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(model.to(chosen).eval(), processor, catalog, config, checkpoint)
+        if base_model is not None:
+            config = replace(config, base_revision=checkpoint.revision)
+        recommender = cls(model.to(chosen).eval(), processor, catalog, config, checkpoint)
+        recommender.records = read_records(folder)
+        if verify and (folder / PROBE).is_file():
+            replay(read_json(folder / PROBE), recommender.open, recommender._circumstances())
+        if given is not None:
+            recommender.replace_items(given)
+        return recommender
 
     def merge(self) -> Recommender:
         """Return a copy with the adapter merged into the backbone's weights: it needs no base model, nor peft.
@@ -151,7 +193,9 @@ class Recommender:
         checkpoint = replace(
             self.checkpoint, name=self.checkpoint.name_from(self.checkpoint.path.parent), origin=MERGED
         )
-        return Recommender(merge_adapter(self.model), self.processor, self.items, config, checkpoint)
+        merged = Recommender(merge_adapter(self.model), self.processor, self.items, config, checkpoint)
+        merged.records = self.records  # results of these weights alone are saved with them
+        return merged
 
     @property
     def popularity_weight(self) -> float:
@@ -163,10 +207,66 @@ class Recommender:
         self.config = replace(self.config, popularity_weight=weight)
         inner(self.model).rec_items.popularity_weight = weight
 
-    def save_pretrained(self, folder: str | os.PathLike) -> None:
-        """Write the adapter, the head, the item tables and everything else inference needs to `folder`."""
+    def save_pretrained(self, folder: str | os.PathLike, catalog: bool = True) -> None:
+        """Write the adapter, the head, the item tables and everything else inference needs to `folder`.
+
+        A process that is killed while it saves leaves the old files or the new ones.
+
+        Args:
+            folder: where to write.
+            catalog: whether the items go with it, and what was learned of each. Without them the folder is small, and
+                loading it asks for `items`, which are then read by their text alone.
+        """
         config = replace(self.config, base_model=self.checkpoint.name_from(folder))
-        save_folder(folder, self.model, self.processor, self.items, config)
+        training = self.model.training
+        probe = make_probe(self.open, self.items, catalog, self._circumstances())
+        self.model.train(training)  # to open a history is to stop training
+        save_folder(folder, self.model, self.processor, self.items if catalog else None, config, probe, self.records)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        tag: str | None = None,
+        catalog: bool = True,
+    ) -> str:
+        """Save to a Hub repository, which is made if it is not there, and return the commit.
+
+        Args:
+            repo_id: its name, `owner/name`.
+            private: whether a new repository is private; None leaves that to the owner's setting.
+            revision: branch to push to, made from main if it is not there; main by default.
+            token: Hub token; None uses the one you are logged in with.
+            tag: name that the commit is given.
+            catalog: as in `save_pretrained`.
+
+        Raises:
+            PermissionError: if the Hub does not let you.
+            ValueError: as `check_pushable`, or if the repository is public and was to be private.
+        """
+        self.check_pushable(catalog)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, catalog)
+            return push_folder(Path(folder), repo_id, private, revision, token, tag)
+
+    def check_pushable(self, catalog: bool = True) -> None:
+        """Raise if others could not load the adapter, or may not have its items.
+
+        Raises:
+            ValueError: if the base checkpoint is a folder of this machine, or the items may not be given to others.
+        """
+        if self.checkpoint.origin == "folder":
+            raise ValueError(
+                f"the base checkpoint {self.checkpoint.name!r} is a folder of this machine; nobody else could load the "
+                "adapter.\nPush the base first, and load the adapter with base_model= its Hub name."
+            )
+        if catalog:
+            check_redistribution(self.records.get(DATA_MANIFEST, {}), "the items")
+
+    def _circumstances(self) -> dict[str, Any]:
+        return circumstances(self.model, self.config.base_revision, self.config.base_sha256)
 
     def open(self, history: Sequence[Event]) -> OpenHistory:
         """Read a history once, to score and recommend from it again and again, and to append events to it.
@@ -411,17 +511,3 @@ def _base_checkpoint(folder: Path, config: RecommenderConfig, base_model: str | 
             "trained on.\nGive the right one with base_model=, or train again."
         )
     return checkpoint
-
-
-def _adapter_folder(name: str, revision: str | None, token: str | None) -> Path:
-    if Path(name).exists():
-        return Path(name)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", ITEMS]
-    try:
-        return Path(snapshot_download(name, revision=revision, token=token, allow_patterns=patterns))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
-        reason = str(error).splitlines()[0]
-        raise FileNotFoundError(f"no adapter {name!r}: no such folder, and the Hub said: {reason}") from None

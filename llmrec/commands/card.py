@@ -18,8 +18,8 @@ from llmrec.commands.outputs import check_writable
 from llmrec.commands.train import RESULT
 from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
 from llmrec.hub.card import CARD, renewed_card
+from llmrec.hub.checks import check_folder
 from llmrec.hub.eval_results import EVAL_RESULTS, as_json, condense
-from llmrec.hub.folder import check_folder
 
 
 @dataclass

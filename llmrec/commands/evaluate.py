@@ -43,6 +43,7 @@ from llmrec.evaluation.results import (
 )
 from llmrec.evaluation.strata import strata_of
 from llmrec.evaluation.table import headline
+from llmrec.hub.data_sets import open_data
 from llmrec.models.adapter import inner
 from llmrec.recommender import NUM_CANDIDATES, Recommender
 
@@ -54,7 +55,7 @@ ORDERLESS = ("popularity", "recent_popularity")
 class EvaluateArguments:
     """What is ranked, by whom, and how."""
 
-    data_dir: str = field(metadata={"help": "Data directory made by `llmrec prepare`."})
+    data_dir: str = field(metadata={"help": "Data directory made by `llmrec prepare`, or hub:owner/name."})
     output_dir: str = field(metadata={"help": "Folder for results.json, results.md, results.html and the tables."})
     task: Literal["ranking", "pointwise"] = field(
         default="ranking",
@@ -128,7 +129,7 @@ def judge(arguments: EvaluateArguments) -> dict[str, Any]:
     if state.num_processes > 1:
         raise ValueError("--task pointwise runs in one process: call `llmrec evaluate` without accelerate launch.")
     print_settings(arguments)
-    directory = DataDirectory.open(arguments.data_dir)
+    directory = open_data(arguments.data_dir)
     recommender = load_subject(
         arguments.model, arguments.revision, arguments.base_model, directory.catalog, state.device
     )
@@ -153,7 +154,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
         raise ValueError("neither --model nor --baselines: give an adapter, a folder of `llmrec baselines`, or both.")
     if state.is_main_process:
         print_settings(arguments)
-    directory = DataDirectory.open(arguments.data_dir)
+    directory = open_data(arguments.data_dir)
     questions = read_questions(directory, arguments)
     baselines, searches = load_baselines(directory, arguments.baselines)
     recommender = None

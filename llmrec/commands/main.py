@@ -20,6 +20,8 @@ VERBS = {
     "export": "merge an adapter into its base model, as a plain transformers folder",
     "card": "write the model card of an adapter, and the numbers that it shows",
     "recommend": "rank the catalogue for the histories in a JSON Lines file",
+    "push": "upload an adapter or prepared data to the Hub",
+    "inspect": "say what loading an adapter would download and do",
     "quickstart": "prepare, train, evaluate and recommend on movielens-small",
     "benchmark": "time what is fast here against the usual way, in one run",
     "compare_sasrec": "set the sasrec baseline against that of RecTools, in one run",

@@ -19,9 +19,9 @@ from llmrec.commands.environment import environment
 from llmrec.commands.memory import peak_memory_mib
 from llmrec.commands.outputs import check_writable
 from llmrec.commands.train_pairs import pair_trainer
-from llmrec.data.directory import DataDirectory
 from llmrec.evaluation.cases import Cases
-from llmrec.hub.folder import ADAPTER_CONFIG
+from llmrec.hub.data_sets import open_data
+from llmrec.hub.folder import ADAPTER_CONFIG, DATA_MANIFEST, TRAINING_SETTINGS
 from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
 from llmrec.training.adapter_trainer import AdapterTrainer
@@ -64,6 +64,7 @@ def train(data: DataArguments, model: ModelArguments, training: RecTrainingArgum
     if training.process_index == 0:
         report_settings(data, model, training)
     trainer = (pair_trainer if data.task == "pointwise" else ranking_trainer)(data, model, training)
+    trainer.recommender.records[TRAINING_SETTINGS] = settings_record(data, model, training)
     result = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     if trainer.is_world_process_zero():
@@ -77,12 +78,13 @@ def train(data: DataArguments, model: ModelArguments, training: RecTrainingArgum
 
 def ranking_trainer(data: DataArguments, model: ModelArguments, training: RecTrainingArguments) -> RecTrainer:
     """Assemble what trains on the next item of every position of a data directory's training events."""
-    directory = DataDirectory.open(data.data_dir)
+    directory = open_data(data.data_dir)
     set_seed(training.seed)
     histories, catalog = directory.histories(), directory.catalog
     events = TrainingEvents.from_histories(histories, catalog, data.max_train_events)
     counts = events.user_counts if training.mask_seen else events.counts  # as often as it is a target
     recommender = new_recommender(model, catalog, directory.manifest["clock"] != "ordinal", counts)
+    recommender.records[DATA_MANIFEST] = directory.provenance
     dataset = WindowDataset(
         histories,
         catalog,
@@ -182,6 +184,12 @@ def resolved_settings(data: Any, model: ModelArguments, training: RecTrainingArg
         chosen[name] = getattr(training, name)
     chosen["batch"] = f"{training.per_device_train_batch_size} windows x {training.world_size} process(es)"
     return chosen
+
+
+def settings_record(data: Any, model: ModelArguments, training: RecTrainingArguments) -> dict[str, Any]:
+    """Return what the adapter's folder tells of its training: no name that may be a path of this machine."""
+    chosen = resolved_settings(data, model, training)
+    return {name: value for name, value in chosen.items() if name not in ("data_dir", "base_model", "template")}
 
 
 def report_sizes(recommender: Recommender, dataset: WindowDataset, cases: Cases | None) -> None:

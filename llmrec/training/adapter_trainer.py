@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer
 
 from llmrec.hub.folder import ADAPTER_WEIGHTS, load_tables
+from llmrec.hub.replacing import finish
 from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
 from llmrec.training.arguments import RecTrainingArguments
@@ -152,10 +153,11 @@ class AdapterTrainer(Trainer):
         Raises:
             ValueError: if the checkpoint belongs to other items or settings.
         """
+        finish(folder)
         check_same_run(folder, self.recommender)
         result: Any = set_peft_model_state_dict(self.recommender.model, load_file(folder / ADAPTER_WEIGHTS))
         if result.unexpected_keys:
             raise ValueError(f"checkpoint {folder.name!r} has unexpected weights: {result.unexpected_keys[:3]}")
         tables = inner(self.recommender.model).rec_items
         if tables.hybrid:
-            load_tables(folder, tables)
+            load_tables(folder, tables, self.recommender.config)

@@ -16,7 +16,7 @@ from llmrec.training.negatives import KINDS
 class DataArguments:
     """What to learn from."""
 
-    data_dir: str = field(metadata={"help": "Data directory made by `llmrec prepare`."})
+    data_dir: str = field(metadata={"help": "Data directory made by `llmrec prepare`, or hub:owner/name."})
     task: str = field(
         default="ranking",
         metadata={

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from llmrec.checkpoints import Checkpoint, resolve_checkpoint
 from llmrec.configuration import TIME_PARTS, RecommenderConfig
 from llmrec.data.catalog import Catalog
-from llmrec.hub.folder import check_folder
+from llmrec.hub.checks import check_folder
 from llmrec.models.adapter import add_adapter, continue_adapter
 from llmrec.models.backbone import is_causal, load_backbone, load_tokenizer, output_vectors
 from llmrec.models.candidate_heads import CrossHead, VerbalizerHead, answer_token

@@ -31,6 +31,7 @@ NAMES = {
     "item_tables.safetensors",
     "items.parquet",
     "llmrec_config.json",
+    "probe.json",
     "prompt.json",
     "tokenizer.json",
     "tokenizer_config.json",
