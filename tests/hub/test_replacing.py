@@ -15,6 +15,7 @@ from small_data import START
 from tiny_recommenders import randomise, tiny_recommender
 
 from llmrec import recommender as module
+from llmrec.hub import folder as folder_module
 from llmrec.hub.folder import TOKENIZER
 from llmrec.hub.replacing import COMMITTED, STAGED, finish, replaced_together
 from llmrec.recommender import Recommender
@@ -111,8 +112,10 @@ def test_an_adapter_whose_save_is_killed_loads_with_the_old_or_the_new_scores(ch
     old, new = files(tmp_path / "old"), files(tmp_path / "new")
     scores = [recommender.score(history, ["i03", "i07"]) for recommender in (one, two)]
     assert set(old) - set(new) == {"item_tables.safetensors"}
-    # Polars and its threads do not survive a fork: the child copies the table and has the probe made already.
+    # Polars and its threads do not survive a fork: the child copies the table, probe and card are made already.
     monkeypatch.setattr(two.items, "write", lambda path: shutil.copyfile(tmp_path / "new" / "items.parquet", path))
+    card = new["README.md"].decode()
+    monkeypatch.setattr(folder_module, "renewed_card", lambda *_: card)
     probe = json.loads(new["probe.json"])
     monkeypatch.setattr(module, "make_probe", lambda *_: {name: probe[name] for name in set(probe) - {TOKENIZER}})
     target, moment, killed, loads = tmp_path / "run", 0, True, 0
