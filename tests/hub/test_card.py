@@ -43,8 +43,9 @@ def saved(checkpoints, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("card") / "run"
     recommender = randomise(tiny_recommender(checkpoints["bert"]))
     recommender.save_pretrained(folder)
-    path = folder / "llmrec_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "base_model": BASE}, indent=2, sort_keys=True))
+    for name, key in (("llmrec_config.json", "base_model"), ("adapter_config.json", "base_model_name_or_path")):
+        path = folder / name
+        path.write_text(json.dumps({**json.loads(path.read_text()), key: BASE}, indent=2, sort_keys=True))
     return folder
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import time
 
@@ -35,7 +36,7 @@ def test_histories_are_catalogue_items_by_hash_and_invented_words(saved):
                 assert set(event) - {"timestamp"} == {"title", "brand", "genres"} and event["title"] in words
     assert set(ids) <= set(catalog.ids)
     moments = [event["timestamp"] for event in probe["histories"][2]["history"]]
-    assert [two - one for one, two in zip(moments, moments[1:], strict=False)] == [3600, 259200, 3456000, 3600]
+    assert [two - one for one, two in itertools.pairwise(moments)] == [3600, 259200, 3456000, 3600]
 
 
 def test_the_draw_depends_on_the_items_alone():
@@ -83,7 +84,7 @@ def test_any_part_that_changed_is_found_out(checkpoints, part):
 
 
 def test_a_nan_is_the_largest_difference(saved):
-    recommender, folder = saved
+    _recommender, folder = saved
     probe = json.loads((folder / "probe.json").read_text())
 
     class Broken:
