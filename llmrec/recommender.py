@@ -507,7 +507,7 @@ def _base_checkpoint(folder: Path, config: RecommenderConfig, base_model: str | 
     )
     if config.base_sha256 is not None and checkpoint.sha256() != config.base_sha256:
         raise ValueError(
-            f"base checkpoint {checkpoint.name!r} ({checkpoint.origin}) has other weights than the adapter was "
-            "trained on.\nGive the right one with base_model=, or train again."
+            f"base checkpoint {checkpoint.name!r} ({checkpoint.origin}, commit {checkpoint.revision}) has other "
+            "weights than the adapter was trained on.\nGive the right one with base_model=, or train again."
         )
     return checkpoint

@@ -42,5 +42,6 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def hub() -> Iterator[LocalHub]:
     """The Hub that the client knows; every request of the test must be one that it can answer."""
     HUB.requests.clear()
+    HUB.unknown.clear()  # of tests that ask for what no repository can be named
     yield HUB
     assert HUB.unknown == []

@@ -30,6 +30,8 @@ from llmrec.hub.folder import (
 )
 from llmrec.hub.merged import ADAPTATION, BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS
 from llmrec.models.adapter import HEADS
+from llmrec.models.candidate_heads import empty_candidate_head
+from llmrec.models.heads import DualHead
 from llmrec.text.template import TEMPLATE_NAME, PromptTemplate
 
 MAX_RANK = 512
@@ -85,6 +87,7 @@ def check_folder(folder: Path, catalog: bool = True) -> None:
     PromptTemplate.load(folder)
     for path in sorted(folder.glob("*.safetensors")):
         check_weights(path)
+    check_heads(folder / ADAPTER_WEIGHTS, config)
     if PROBE in needed and read_json(folder / PROBE).get(TOKENIZER) != sha256_of(folder / TOKENIZER):
         raise ValueError(
             f"{TOKENIZER} in {str(folder)!r} is not the one that the adapter was saved with: the model would read "
@@ -148,6 +151,20 @@ def check_adapter_config(values: Mapping[str, Any], config: RecommenderConfig) -
     for name, own in (("base_model_name_or_path", config.base_model), ("revision", config.base_revision)):
         if values.get(name) != own:
             refuse(name, f"is another base than the {own!r} of {CONFIG_NAME}")
+
+
+def check_heads(path: Path, config: RecommenderConfig) -> None:
+    """Refuse adapter weights that lack a number of a head: it would start anew, and nobody would see it.
+
+    Raises:
+        ValueError: naming what is missing.
+    """
+    heads = {"rec_head": DualHead(1), "candidate_head": empty_candidate_head(config.head, 1)}
+    wanted = {f"{name}.{key}" for name, head in heads.items() if head is not None for key in head.state_dict()}
+    with safe_open(path, framework="pt") as file:
+        found = {name.removeprefix("base_model.model.") for name in file.keys()}  # noqa: SIM118 (it is no dict)
+    if missing := sorted(wanted - found):
+        raise ValueError(f"{path.name} is incomplete: it lacks {', '.join(missing)}; save or download it again.")
 
 
 def check_weights(path: Path) -> None:

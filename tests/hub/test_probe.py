@@ -84,8 +84,7 @@ def test_any_part_that_changed_is_found_out(checkpoints, part):
 
 
 def test_a_nan_is_the_largest_difference(saved):
-    _recommender, folder = saved
-    probe = json.loads((folder / "probe.json").read_text())
+    probe = json.loads((saved[1] / "probe.json").read_text())
 
     class Broken:
         def score(self, candidates):
@@ -107,9 +106,8 @@ def test_the_tolerance_parts_right_from_wrong(saved, offset):
 
 
 def test_half_precision_is_named_as_the_cause(saved):
-    _, folder = saved
-    probe = json.loads((folder / "probe.json").read_text())
-    loaded = Recommender.from_pretrained(folder)
+    probe = json.loads((saved[1] / "probe.json").read_text())
+    loaded = Recommender.from_pretrained(saved[1])
     inner(loaded.model).backbone.to(torch.bfloat16)
     then, now = probe["made_with"], loaded._circumstances()
     assert now["dtype"] == "bfloat16"
