@@ -18,7 +18,7 @@ VERBS = {
     "few_shot": "learn likes from 16, 64, 256 labelled pairs, over several seeds",
     "recommend": "rank the catalogue for the histories in a JSON Lines file",
     "quickstart": "prepare, train, evaluate and recommend on movielens-small",
-    "benchmark": "time what is fast here against the usual way, in one run",
+    "benchmark": "measure speed against the usual way, and what reading the time is worth",
     "compare_sasrec": "set the sasrec baseline against that of RecTools, in one run",
 }
 

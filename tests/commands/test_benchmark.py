@@ -47,7 +47,7 @@ def test_synthetic_items_are_the_same_every_time():
 @pytest.mark.parametrize("words", [[], ["sorting"], ["--output_dir", "x"]])
 def test_another_suite_is_refused(words, capsys):
     assert run("benchmark", words) == 2
-    assert "give `training` or `scoring`" in capsys.readouterr().err
+    assert "give one of `training`, `scoring`, `worlds`" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module", params=["bert", "llama"])
