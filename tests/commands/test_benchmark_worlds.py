@@ -1,4 +1,4 @@
-"""The benchmark of worlds: what is attainable on the test's own targets, and two trainings that differ in one option."""
+"""The benchmark of worlds: what is attainable on the test's targets, and two trainings that differ in one option."""
 
 from __future__ import annotations
 
