@@ -12,6 +12,7 @@ import sys
 VERBS = {
     "prepare": "clean an events table and split it by time into a data directory",
     "audit": "find leaks, duplicates and ties in prepared data or in split files",
+    "describe": "show how much, how often, when and again: gaps, sessions, rhythm, repeats, drift",
     "train": "train a LoRA adapter and a scoring head on a data directory",
     "baselines": "fit what a recommender has to beat, each after a search on validation",
     "evaluate": "rank the whole catalogue for held-out events, beside the baselines",
