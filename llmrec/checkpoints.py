@@ -71,15 +71,21 @@ def resolve_checkpoint(
     Raises:
         FileNotFoundError: if the name is no folder, the Hub cannot give it, and no installed package holds it; or if
             there are no safetensors weights in it.
+        PermissionError: if the Hub wants you to be admitted first.
     """
     if (folder := Path(relative_to, name)).is_dir():
         return _checked(Checkpoint(name, folder, None, "folder"))
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = Path(snapshot_download(name, revision=revision, token=token, allow_patterns=FILES))
         return _checked(Checkpoint(name, folder, folder.name, "Hub"))
+    except GatedRepoError:
+        raise PermissionError(
+            f"checkpoint {name!r} is gated: its owner admits readers one by one.\nAsk for access on its page on the "
+            "Hub, then log in with `hf auth login` or give token=."
+        ) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
     packaged = PACKAGED.get(name)

@@ -8,13 +8,17 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from dataclasses import MISSING, asdict, dataclass, fields
+from collections.abc import Callable
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 CONFIG_NAME = "llmrec_config.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 HEADS = ("dual", "cross", "verbalizer")
 POOLINGS = ("mean", "last")
+TIME_PARTS = ("gap", "hour", "weekday", "yearday")
+"""What an embedding of time can hold: the time since the event before, the hour, the weekday, the day of the year."""
 
 
 @dataclass(kw_only=True)
@@ -37,6 +41,11 @@ class RecommenderConfig:
         max_item_tokens: tokens of an item's text that its frozen embedding reads.
         max_candidate_tokens: tokens that a candidate's block may have; a longer one is an error.
         has_clock: whether timestamps are times; False where they only order the events.
+        adapted_on: what the adapter read before it learned to rank (`llmrec pretrain`): objective, steps, and of each
+            data directory its source and the digest of its manifest; None if nothing.
+        time_embedding: what of an event's time is added to its tokens, some of `TIME_PARTS`, and of now to a query
+            block's; nothing by default.
+        merged: whether the folder holds a whole backbone with the adapter in its weights, instead of an adapter.
         format_version: version of the folder format.
 
     Raises:
@@ -56,6 +65,9 @@ class RecommenderConfig:
     max_item_tokens: int = 64
     max_candidate_tokens: int = 64
     has_clock: bool = True
+    adapted_on: dict[str, Any] | None = None
+    time_embedding: list[str] = field(default_factory=list)
+    merged: bool = False
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -73,6 +85,10 @@ class RecommenderConfig:
             self.max_vector_events >= 0, "max_vector_events", self.max_vector_events, "is negative; 0 turns it off"
         )
         _require(0 <= self.window_overlap < 1, "window_overlap", self.window_overlap, "is not in [0, 1)")
+        asked = self.time_embedding
+        known = isinstance(asked, (list, tuple)) and set(asked) <= set(TIME_PARTS)
+        _require(known, "time_embedding", asked, f"is no list of some of {', '.join(TIME_PARTS)}")
+        self.time_embedding = [part for part in TIME_PARTS if part in asked]
         for name in ("max_item_tokens", "max_candidate_tokens"):
             _require(getattr(self, name) >= 4, name, getattr(self, name), "is below 4")
 
@@ -103,24 +119,51 @@ class RecommenderConfig:
             raise ValueError(f"{CONFIG_NAME} in {str(folder)!r} is not JSON: {error}.") from None
         if not isinstance(values, dict):
             raise ValueError(f"{CONFIG_NAME} in {str(folder)!r} is no object of settings; save the adapter again.")
-        version = values.get("format_version")
-        if version == 1 and values.get("hybrid", True):
-            raise ValueError(
-                f"{CONFIG_NAME} has format_version 1, whose hybrids hold no training counts of their items.\n"
-                "Train the adapter again."
-            )
-        if version not in (1, FORMAT_VERSION):
-            raise ValueError(
-                f"{CONFIG_NAME} has format_version {version!r}; this release reads {FORMAT_VERSION}.\n"
-                "Upgrade llmrec, or save the adapter again with this release."
-            )
-        known = {field.name: field for field in fields(cls)}
+        values = migrate(values)
+        known = {one.name: one for one in fields(cls)}
         if unknown := sorted(set(values) - set(known)):
             warnings.warn(f"{CONFIG_NAME}: ignoring unknown settings {', '.join(unknown)}", stacklevel=2)
-        required = [name for name, field in known.items() if field.default is MISSING]
+        required = [name for name, one in known.items() if one.default is one.default_factory is MISSING]
         if missing := [name for name in required if name not in values]:
             raise ValueError(f"{CONFIG_NAME} lacks {', '.join(missing)}; save the adapter again.")
         return cls(**{name: value for name, value in values.items() if name in known and name != "format_version"})
+
+
+def migrate(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of an older format as this release reads them, a version at a time.
+
+    >>> migrate({"format_version": 1, "hybrid": False, "base_model": "x"})
+    {'format_version': 3, 'hybrid': False, 'base_model': 'x'}
+
+    Raises:
+        ValueError: if the format is newer, or holds too little to go on.
+    """
+    version = values.get("format_version")
+    if version != FORMAT_VERSION and version not in [*MIGRATIONS]:
+        raise ValueError(
+            f"{CONFIG_NAME} has format_version {version!r}; this release reads {FORMAT_VERSION} and older.\n"
+            "Upgrade llmrec, or save the adapter again with this release."
+        )
+    while (version := values["format_version"]) != FORMAT_VERSION:
+        values = {**MIGRATIONS[version](values), "format_version": version + 1}
+    return values
+
+
+def _from_version_1(values: dict[str, Any]) -> dict[str, Any]:
+    if values.get("hybrid", True):
+        raise ValueError(
+            f"{CONFIG_NAME} has format_version 1, whose hybrids hold no training counts of their items.\n"
+            "Train the adapter again."
+        )
+    return values
+
+
+def _from_version_2(values: dict[str, Any]) -> dict[str, Any]:
+    return values  # the settings are the same; version 3 added probe.json to the folder
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_version_1, 2: _from_version_2}
+"""What makes the settings of the next version from those of each older one."""
 
 
 def _require(holds: bool, name: str, value: object, rule: str) -> None:

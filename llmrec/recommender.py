@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from peft import PeftModel
 from torch import Tensor
@@ -17,11 +19,28 @@ from torch import Tensor
 from llmrec.checkpoints import Checkpoint, resolve_checkpoint
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
-from llmrec.hub.folder import ITEMS, check_folder, load_tables, read_item_embeddings, save_folder
+from llmrec.data.live_catalog import LiveCatalog
+from llmrec.hub.checks import check_base_name, check_folder
+from llmrec.hub.data_sets import check_redistribution
+from llmrec.hub.folder import (
+    DATA_MANIFEST,
+    ITEMS,
+    PROBE,
+    load_tables,
+    read_item_embeddings,
+    read_json,
+    read_records,
+    save_folder,
+)
+from llmrec.hub.merged import load_adaptation, load_heads
+from llmrec.hub.probe import circumstances, make_probe, replay
+from llmrec.hub.replacing import finish
+from llmrec.hub.repository import fetch_folder, push_folder
 from llmrec.models.adapter import inner, load_adapter
 from llmrec.models.backbone import load_backbone, load_tokenizer
 from llmrec.models.candidate_heads import empty_candidate_head
 from llmrec.models.items import ItemTable
+from llmrec.models.merging import base_weights, merge_adapter, subtracted
 from llmrec.models.modeling import RecModel
 from llmrec.ranking.candidates import CandidateScorer
 from llmrec.ranking.cascade import CascadeScorer
@@ -30,7 +49,7 @@ from llmrec.ranking.item_index import encode_catalog, encode_texts
 from llmrec.ranking.open_history import Candidate, OpenHistory
 from llmrec.ranking.ranks import top_k
 from llmrec.text.processor import Processor
-from llmrec.text.request import Event, Request
+from llmrec.text.request import Event, Moment, Request
 from llmrec.text.serializer import Serializer
 from llmrec.text.template import PromptTemplate
 
@@ -38,6 +57,8 @@ READ_AT_ONCE = 32
 """Histories in a batch."""
 NUM_CANDIDATES = 100
 """Items that the dual head proposes to a candidate head, unless told otherwise."""
+MERGED = "merged model"
+"""Origin of a checkpoint into which an adapter was merged; its name says of which base model."""
 
 
 @dataclass(frozen=True)
@@ -62,19 +83,27 @@ class Recommender:
     """A language model that reads a history and scores items.
 
     Attributes:
-        items: the catalogue: `items.ids`, `len(items)`, `item_id in items`, `items.index(item_id)`.
-        model: the adapted `RecModel`.
+        items: the catalogue: `items.ids`, `len(items)`, `item_id in items`, `items.index(item_id)`; it changes by
+            `items.add`, `items.update` and `items.remove` (`LiveCatalog`).
+        model: the adapted `RecModel`; peft's wrapper stands around it unless the adapter was merged.
         config: what defines this recommender.
+        records: JSON objects that are saved with it, by file name: of the data, the training, the evaluation.
     """
 
     def __init__(
-        self, model: PeftModel, processor: Processor, items: Catalog, config: RecommenderConfig, checkpoint: Checkpoint
+        self,
+        model: PeftModel | RecModel,
+        processor: Processor,
+        items: Catalog,
+        config: RecommenderConfig,
+        checkpoint: Checkpoint,
     ) -> None:
         self.model = model
         self.processor = processor
-        self.items = items
+        self.items = LiveCatalog(items, self.replace_items)
         self.config = config
         self.checkpoint = checkpoint
+        self.records: dict[str, dict[str, Any]] = {}
         self._scoring: tuple[Hashable, Callable[[Tensor], Tensor]] | None = None
 
     @classmethod
@@ -85,6 +114,8 @@ class Recommender:
         token: str | None = None,
         base_model: str | None = None,
         device: str | torch.device | None = None,
+        items: Catalog | pl.DataFrame | None = None,
+        verify: bool = True,
     ) -> Recommender:
         """Load a saved folder, or a Hub repository.
 
@@ -94,39 +125,77 @@ class Recommender:
             token: Hub token; None uses the one you are logged in with.
             base_model: name or folder of the base checkpoint, if it is not where the adapter says.
             device: where to compute; None takes a GPU if there is one.
+            items: what to rank instead of the adapter's own items: `item_id` and text attributes.
+            verify: whether to replay `probe.json`, and raise if the scores are not those of the adapter that was saved.
 
         Raises:
             FileNotFoundError: if the folder is no complete adapter or the base checkpoint cannot be found.
-            ValueError: if the base checkpoint's weights are not those the adapter was trained on.
+            PermissionError: if the Hub wants you to be admitted first.
+            ValueError: if a file is damaged or asks for what no adapter needs, the base checkpoint's weights are not
+                those the adapter was trained on, or scores are not what they were.
         """
-        folder = _adapter_folder(str(name), revision, token)
-        check_folder(folder)
+        folder, published = Path(name), not Path(name).exists()
+        if published:
+            folder = fetch_folder(str(name), revision, token)
+        finish(folder)
+        check_folder(folder, catalog=items is None)
         config = RecommenderConfig.load(folder)
-        checkpoint = resolve_checkpoint(
-            base_model or config.base_model,
-            None if base_model else config.base_revision,
-            token,
-            relative_to=os.curdir if base_model else folder,
-        )
-        if config.base_sha256 is not None and checkpoint.sha256() != config.base_sha256:
-            raise ValueError(
-                f"base checkpoint {checkpoint.name!r} ({checkpoint.origin}) has other weights than the adapter was "
-                "trained on.\nGive the right one with base_model=, or train again."
-            )
-        catalog = Catalog.read(folder / ITEMS)
+        if base_model is None and not config.merged:
+            check_base_name(config.base_model, published)
+        checkpoint = _base_checkpoint(folder, config, base_model, token)
         serializer = Serializer(PromptTemplate.load(folder), has_clock=config.has_clock)
         processor = Processor(serializer, load_tokenizer(folder), config)
         backbone = load_backbone(checkpoint)
-        text = read_item_embeddings(folder, len(catalog), backbone.config.hidden_size)
+        adaptation = load_adaptation(folder, backbone) if config.merged else {}
+        given = items if items is None or isinstance(items, Catalog) else Catalog(items)
+        own = Catalog.read(folder / ITEMS) if given is None or (folder / ITEMS).is_file() else None
+        catalog = given if own is None else own
+        assert catalog is not None
+        text = None
+        if own is not None:
+            text = read_item_embeddings(folder, len(own), backbone.config.hidden_size, config)
         if text is None:
-            text = encode_catalog(backbone, processor, catalog, progress=True)
+            with subtracted(backbone, adaptation):
+                text = encode_catalog(backbone, processor, catalog, progress=True)
         table = ItemTable(text, config.hybrid, popularity_weight=config.popularity_weight)
-        if config.hybrid:
-            load_tables(folder, table)
+        if config.hybrid and own is not None:
+            load_tables(folder, table, config)
         head = empty_candidate_head(config.head, backbone.config.hidden_size)
-        model = load_adapter(RecModel.from_backbone(backbone, config.pooling, table, head), folder)
+        model: Any = RecModel.from_backbone(backbone, config.pooling, table, head, config.time_embedding)
+        if config.merged:
+            load_heads(folder, model)
+            model.requires_grad_(False).adaptation = adaptation
+        else:
+            model = load_adapter(model, folder)
         chosen = device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(model.to(chosen).eval(), processor, catalog, config, checkpoint)
+        if base_model is not None:
+            config = replace(config, base_revision=checkpoint.revision)
+        recommender = cls(model.to(chosen).eval(), processor, catalog, config, checkpoint)
+        recommender.records = read_records(folder)
+        if verify and (folder / PROBE).is_file():
+            replay(read_json(folder / PROBE), recommender.open, recommender._circumstances())
+        if given is not None:
+            recommender.replace_items(given)
+        return recommender
+
+    def merge(self) -> Recommender:
+        """Return a copy with the adapter merged into the backbone's weights: it needs no base model, nor peft.
+
+        Saved, it is a folder that `AutoModel.from_pretrained` loads. Scores stay the same to a relative 1e-5. It is
+        for use, not for training.
+
+        Raises:
+            ValueError: if it is merged already, or its weights are not in float32.
+        """
+        if not isinstance(self.model, PeftModel):
+            raise ValueError("the adapter is merged already: there is nothing to merge.")
+        config = replace(self.config, merged=True)
+        checkpoint = replace(
+            self.checkpoint, name=self.checkpoint.name_from(self.checkpoint.path.parent), origin=MERGED
+        )
+        merged = Recommender(merge_adapter(self.model), self.processor, self.items, config, checkpoint)
+        merged.records = self.records  # results of these weights alone are saved with them
+        return merged
 
     @property
     def popularity_weight(self) -> float:
@@ -138,10 +207,66 @@ class Recommender:
         self.config = replace(self.config, popularity_weight=weight)
         inner(self.model).rec_items.popularity_weight = weight
 
-    def save_pretrained(self, folder: str | os.PathLike) -> None:
-        """Write the adapter, the head, the item tables and everything else inference needs to `folder`."""
+    def save_pretrained(self, folder: str | os.PathLike, catalog: bool = True) -> None:
+        """Write the adapter, the head, the item tables and everything else inference needs to `folder`.
+
+        A process that is killed while it saves leaves the old files or the new ones.
+
+        Args:
+            folder: where to write.
+            catalog: whether the items go with it, and what was learned of each. Without them the folder is small, and
+                loading it asks for `items`, which are then read by their text alone.
+        """
         config = replace(self.config, base_model=self.checkpoint.name_from(folder))
-        save_folder(folder, self.model, self.processor, self.items, config)
+        training = self.model.training
+        probe = make_probe(self.open, self.items, catalog, self._circumstances())
+        self.model.train(training)  # to open a history is to stop training
+        save_folder(folder, self.model, self.processor, self.items if catalog else None, config, probe, self.records)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        tag: str | None = None,
+        catalog: bool = True,
+    ) -> str:
+        """Save to a Hub repository, which is made if it is not there, and return the commit.
+
+        Args:
+            repo_id: its name, `owner/name`.
+            private: whether a new repository is private; None leaves that to the owner's setting.
+            revision: branch to push to, made from main if it is not there; main by default.
+            token: Hub token; None uses the one you are logged in with.
+            tag: name that the commit is given.
+            catalog: as in `save_pretrained`.
+
+        Raises:
+            PermissionError: if the Hub does not let you.
+            ValueError: as `check_pushable`, or if the repository is public and was to be private.
+        """
+        self.check_pushable(catalog)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, catalog)
+            return push_folder(Path(folder), repo_id, private, revision, token, tag)
+
+    def check_pushable(self, catalog: bool = True) -> None:
+        """Raise if others could not load the adapter, or may not have its items.
+
+        Raises:
+            ValueError: if the base checkpoint is a folder of this machine, or the items may not be given to others.
+        """
+        if self.checkpoint.origin == "folder":
+            raise ValueError(
+                f"the base checkpoint {self.checkpoint.name!r} is a folder of this machine; nobody else could load the "
+                "adapter.\nPush the base first, and load the adapter with base_model= its Hub name."
+            )
+        if catalog:
+            check_redistribution(self.records.get(DATA_MANIFEST, {}), "the items")
+
+    def _circumstances(self) -> dict[str, Any]:
+        return circumstances(self.model, self.config.base_revision, self.config.base_sha256)
 
     def open(self, history: Sequence[Event]) -> OpenHistory:
         """Read a history once, to score and recommend from it again and again, and to append events to it.
@@ -157,6 +282,7 @@ class Recommender:
         k: int = 10,
         exclude_seen: bool = True,
         num_candidates: int = NUM_CANDIDATES,
+        now: Moment | None = None,
     ) -> list[Recommendation]:
         """Return the `k` best catalogue items for one history, best first.
 
@@ -167,19 +293,22 @@ class Recommender:
             exclude_seen: whether items of the history are left out.
             num_candidates: items that the dual head proposes for a candidate head to rank, at least `k`; without a
                 candidate head it means nothing.
+            now: when it is asked, in seconds, as an ISO date or a datetime, for recommenders that read time; the time
+                of the last event by default.
 
         Raises:
-            ValueError: if the history is empty, out of order, or has an event that is neither known nor has text.
+            ValueError: if the history is empty, out of order, or has an event that is neither known nor has text; or
+                now is before its last event.
         """
         if not isinstance(history, OpenHistory):
-            return self.recommend_batch([history], k, exclude_seen, num_candidates)[0]
+            return self.recommend_batch([history], k, exclude_seen, num_candidates, [now])[0]
         check_k(k)
-        scores = self._score_catalogue(history.user_state[None])[0]
-        return self._recommendations(history.rank(scores, k, exclude_seen, num_candidates))
+        scores = self._score_catalogue(history.user_state(now)[None])[0]
+        return self._recommendations(history.rank(scores, k, exclude_seen, num_candidates, now))
 
-    def check_history(self, history: Sequence[Event]) -> None:
+    def check_history(self, history: Sequence[Event], now: Moment | None = None) -> None:
         """Raise what `recommend` would raise for this history, without reading it."""
-        Request(self.items, history)
+        Request(self.items, history, now=now)
 
     @torch.inference_mode()
     def recommend_batch(
@@ -188,14 +317,17 @@ class Recommender:
         k: int = 10,
         exclude_seen: bool = True,
         num_candidates: int = NUM_CANDIDATES,
+        now: Sequence[Moment | None] | None = None,
     ) -> list[list[Recommendation]]:
-        """Return the `k` best catalogue items for each history; see `recommend`."""
+        """Return the `k` best catalogue items for each history, asked at a moment of its own; see `recommend`."""
         check_k(k)
         new: list[dict[str, str]] = []
-        requests = [Request(self.items, history, new=new) for history in histories]  # all are checked before any work
+        asked = list(zip(histories, [None] * len(histories) if now is None else now, strict=True))
+        # all are checked before any work
+        requests = [Request(self.items, history, new=new, now=moment) for history, moment in asked]
         if self.config.head != "dual":
-            opened = map(self.open, histories)
-            return [self.recommend(history, k, exclude_seen, num_candidates) for history in opened]
+            opened = ((self.open(history), moment) for history, moment in asked)
+            return [self.recommend(one, k, exclude_seen, num_candidates, moment) for one, moment in opened]
         with self._with_new_items(new):
             states = self._read(requests)
         results = []
@@ -212,10 +344,16 @@ class Recommender:
             for rank, (item, score) in enumerate(ranked, start=1)
         ]
 
-    def score(self, history: Sequence[Event] | OpenHistory, candidates: Sequence[Candidate]) -> list[float]:
+    def score(
+        self,
+        history: Sequence[Event] | OpenHistory,
+        candidates: Sequence[Candidate],
+        now: Moment | None = None,
+    ) -> list[float]:
         """Score candidates for one history: item ids, or dicts of text for items the catalogue lacks.
 
-        Neither their order nor what stands beside them matters; one given twice is scored twice.
+        Neither their order nor what stands beside them matters; one given twice is scored twice. `now` is as in
+        `recommend`.
 
         Returns:
             One logit per candidate, in their order; see `Recommendation.score`.
@@ -225,14 +363,14 @@ class Recommender:
                 `recommend`.
         """
         opened = history if isinstance(history, OpenHistory) else self.open(history)
-        return opened.score(candidates)
+        return opened.score(candidates, now)
 
     @property
     def version(self) -> Hashable:
         """What changes when the weights or the items do: open histories and encoded items are worthless then."""
         table = inner(self.model).rec_items
         weights = sum(weight._version for weight in self.model.parameters())
-        return id(table), weights, self.popularity_weight
+        return table.edition, weights, self.popularity_weight
 
     def _score_catalogue(self, states: Tensor) -> Tensor:
         """Return the scores (B, N) of user states (B, D); what that takes is made once for each version."""
@@ -240,31 +378,36 @@ class Recommender:
             self._scoring = self.version, catalogue_scoring(inner(self.model))
         return self._scoring[1](states)
 
-    def replace_items(self, catalog: Catalog) -> None:
-        """Rank the items of another catalogue from now on.
+    def replace_items(self, catalog: Catalog, reworded: Collection[str] = ()) -> None:
+        """Rank the items of another catalogue from now on; open histories of the old one say so when they are used.
 
-        An item whose id and text are known keeps all that was learned of it; any other is read by its text alone.
+        An item whose id and text are known keeps all that was learned of it; any other is read by its text alone, and
+        only such texts are encoded.
 
         Args:
             catalog: the new items; those of the old one that it lacks are forgotten.
+            reworded: ids of known items that are the same under other words: what was learned of them stays.
         """
         if catalog.frame.equals(self.items.frame):
             return
-        model = inner(self.model)
-        write = self.processor.item_text
-        texts = [write(catalog.attributes(index)) for index in range(len(catalog))]
-        known = [
-            self.items.index(item_id)
-            if item_id in self.items and write(self.items.attributes(self.items.index(item_id))) == texts[index]
-            else None
-            for index, item_id in enumerate(catalog.ids)
-        ]
-        new = [text for text, row in zip(texts, known, strict=True) if row is None]
-        table = model.rec_items.extend(self._encode(new)) if new else model.rec_items
-        places = iter(range(len(self.items), len(table)))
-        rows = [row if row is not None else next(places) for row in known]
-        model.rec_items = table.select(torch.tensor(rows))
-        self.items = catalog
+        model, write = inner(self.model), self.processor.item_text
+        rows = catalog.rows_in(self.items)  # where each item stands in the old table
+        texts: dict[int, str] = {}  # those to encode
+        for index, item_id in enumerate(catalog.ids):
+            if rows[index] is None:
+                text = write(catalog.attributes(index))
+                known = self.items.index(item_id) if item_id in self.items else None
+                if known is None or write(self.items.attributes(known)) != text:
+                    texts[index] = text
+                if index not in texts or item_id in reworded:
+                    rows[index] = known
+        table = model.rec_items.extend(self._encode(list(texts.values()))) if texts else model.rec_items
+        places = {index: len(self.items) + place for place, index in enumerate(texts)}
+        chosen = table.select(torch.tensor([places[index] if row is None else row for index, row in enumerate(rows)]))
+        changed = [index for index in texts if rows[index] is not None]
+        chosen.text[changed] = table.text[[places[index] for index in changed]]
+        model.rec_items = chosen
+        self.items.hold(catalog)
 
     def scorer(
         self,
@@ -290,6 +433,17 @@ class Recommender:
         ranker = CandidateScorer(self.model, self.processor, self.items, progress=progress and num_candidates is None)
         return CascadeScorer(dual, ranker, num_candidates, mask_seen)
 
+    def without_time(self, words: bool = True, embedding: bool = True) -> Recommender:
+        """Return this very model where it reads less: no words for times and now, no embedding of them, or neither.
+
+        It was trained with both, so that this says what it makes of them, not what one trained without would do.
+        """
+        config = replace(self.config, time_embedding=[] if embedding else self.config.time_embedding)
+        template = self.processor.serializer.template
+        serializer = Serializer(template, has_clock=self.config.has_clock and not words)
+        processor = Processor(serializer, self.processor.tokenizer, config)
+        return Recommender(self.model, processor, self.items, config, self.checkpoint)
+
     @contextmanager
     def _with_new_items(self, new: Sequence[dict[str, str]]) -> Iterator[None]:
         """Let new items, given by their text, stand behind the known ones in the item table."""
@@ -307,7 +461,10 @@ class Recommender:
         passes = []
         for request in requests:
             blocks = self.processor.blocks(request.items, request.timestamps, request)
-            passes.append(self.processor.read(request.items, blocks, self.processor.windows(blocks)[-1]))
+            window = self.processor.windows(blocks)[-1]
+            row = self.processor.read(request.items, blocks, window, request.timestamps)
+            event, now = np.array([len(row.items) - 1]), np.array([request.now])
+            passes.append(self.processor.ask(row, request.timestamps, event, now))
         model = inner(self.model).eval()  # it may come from training, where things are dropped at random
         states = torch.empty(len(passes), model.rec_items.text.shape[1], device=model.device)
         order = sorted(range(len(passes)), key=lambda index: self.processor.num_tokens(passes[index]))
@@ -320,7 +477,7 @@ class Recommender:
         return states
 
     def _encode(self, texts: Sequence[str]) -> Tensor:
-        with self.model.disable_adapter():
+        with base_weights(self.model):
             backbone = inner(self.model).backbone
             return encode_texts(backbone, self.processor.tokenizer, texts, self.config.max_item_tokens)
 
@@ -331,15 +488,26 @@ def check_k(k: int) -> None:
         raise ValueError(f"k={k!r}: give a whole number of items, at least 1.")
 
 
-def _adapter_folder(name: str, revision: str | None, token: str | None) -> Path:
-    if Path(name).exists():
-        return Path(name)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+def _base_checkpoint(folder: Path, config: RecommenderConfig, base_model: str | None, token: str | None) -> Checkpoint:
+    """Return the checkpoint that holds the backbone: the base model's, or the folder itself where all is merged.
 
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", ITEMS]
-    try:
-        return Path(snapshot_download(name, revision=revision, token=token, allow_patterns=patterns))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
-        reason = str(error).splitlines()[0]
-        raise FileNotFoundError(f"no adapter {name!r}: no such folder, and the Hub said: {reason}") from None
+    Raises:
+        FileNotFoundError: if it cannot be found.
+        ValueError: if its weights are not those the adapter was trained on, or a merged model is given a base.
+    """
+    if config.merged:
+        if base_model is not None:
+            raise ValueError(f"base_model={base_model!r} goes with an adapter; {str(folder)!r} holds a merged model.")
+        return Checkpoint(config.base_model, folder, config.base_revision, MERGED)
+    checkpoint = resolve_checkpoint(
+        base_model or config.base_model,
+        None if base_model else config.base_revision,
+        token,
+        relative_to=os.curdir if base_model else folder,
+    )
+    if config.base_sha256 is not None and checkpoint.sha256() != config.base_sha256:
+        raise ValueError(
+            f"base checkpoint {checkpoint.name!r} ({checkpoint.origin}) has other weights than the adapter was "
+            "trained on.\nGive the right one with base_model=, or train again."
+        )
+    return checkpoint

@@ -1,4 +1,7 @@
-"""Every test is offline and has a Hugging Face cache of its own; this stands before anything reads the environment."""
+"""Every test talks to a Hub on the loopback and has a Hugging Face cache of its own.
+
+This stands before anything reads the environment.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 
+from local_hub import LocalHub
+
+HUB = LocalHub()
 _hub_home = tempfile.mkdtemp(prefix="llmrec-hub-")
 atexit.register(shutil.rmtree, _hub_home, ignore_errors=True)
-os.environ["HF_HOME"] = _hub_home
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ.update(HUB.environment(_hub_home))
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from pathlib import Path  # noqa: E402
@@ -31,3 +36,11 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders of tiny random checkpoints by family: bert, llama, roberta, gpt2."""
     root = tmp_path_factory.mktemp("checkpoints")
     return {family: save_checkpoint(family, root / family) for family in ("bert", "llama", "roberta", "gpt2")}
+
+
+@pytest.fixture
+def hub() -> Iterator[LocalHub]:
+    """The Hub that the client knows; every request of the test must be one that it can answer."""
+    HUB.requests.clear()
+    yield HUB
+    assert HUB.unknown == []

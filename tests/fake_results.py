@@ -68,6 +68,7 @@ def fake_results(names: Sequence[str] = tuple(MEANS)[:8], num_users: int = 3285,
             "num_cases": num_users,
             "systems": {name: _shuffled(few[name], clock=name == "llmrec") for name in names if name in SEQUENTIAL},
         },
+        "ablations": _ablations(few["llmrec"], num_users) if "llmrec" in names else None,
         "near_duplicates": {
             "num_groups": 118,
             "num_items": 275,
@@ -110,6 +111,27 @@ def _shuffled(rows: dict[str, dict[str, float]], clock: bool) -> dict[str, Any]:
             shuffled[kind] = _moved(rows, change)
             shuffled[f"{kind}_difference"] = {metric: interval(change, 0.004) for metric in rows}
     return shuffled
+
+
+def _ablations(rows: dict[str, dict[str, float]], num_users: int) -> dict[str, Any]:
+    variants = [
+        ("full", True, True, 0.0),
+        ("no time words", False, True, -0.004),
+        ("order shuffled", True, True, -0.012),
+    ]
+    return {
+        "num_cases": num_users,
+        "rows": [
+            {
+                "name": name,
+                "words": words,
+                "embedding": embedding,
+                "metrics": _moved(rows, change),
+                "difference": {metric: interval(change, 0.003) for metric in rows} if change else None,
+            }
+            for name, words, embedding, change in variants
+        ],
+    }
 
 
 def _stratum(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from dataclasses import asdict, fields
 
@@ -34,6 +35,8 @@ def test_what_was_saved_is_loaded(tmp_path):
         max_item_tokens=9,
         max_candidate_tokens=10,
         has_clock=False,
+        time_embedding=["hour", "gap"],
+        merged=True,
     )
     defaults = RecommenderConfig(base_model=NAME)
     same = [field.name for field in fields(config) if getattr(config, field.name) == getattr(defaults, field.name)]
@@ -49,7 +52,7 @@ def test_the_file_is_sorted_json(tmp_path):
     text = (tmp_path / CONFIG_NAME).read_text(encoding="utf-8")
     assert text.endswith("}\n")
     assert list(json.loads(text)) == sorted(json.loads(text))
-    assert json.loads(text)["format_version"] == 2
+    assert json.loads(text)["format_version"] == 3
 
 
 def test_version_1_is_read_unless_it_is_a_hybrid_whose_items_were_not_counted(tmp_path):
@@ -100,15 +103,17 @@ def test_values_of_another_kind_are_refused(tmp_path, name, value):
 
 
 def test_a_setting_of_a_newer_release_warns_and_is_dropped(tmp_path):
-    write(tmp_path, **valid(time_embedding=True, aa=1))
-    with pytest.warns(UserWarning, match="ignoring unknown settings aa, time_embedding"):
+    write(tmp_path, **valid(next_setting=True, aa=1))
+    with pytest.warns(UserWarning, match="ignoring unknown settings aa, next_setting"):
         assert RecommenderConfig.load(tmp_path) == RecommenderConfig(base_model=NAME)
 
 
-@pytest.mark.parametrize("version", [0, 3, None, "1"])
+@pytest.mark.parametrize("version", [0, 4, None, "1", []])
 def test_another_format_is_refused(tmp_path, version):
     write(tmp_path, **valid(format_version=version))
-    with pytest.raises(ValueError, match=rf"format_version {version!r}; this release reads 2(.|\n)*Upgrade"):
+    with pytest.raises(
+        ValueError, match=rf"format_version {re.escape(repr(version))}; this release reads 3(.|\n)*Upgrade"
+    ):
         RecommenderConfig.load(tmp_path)
 
 

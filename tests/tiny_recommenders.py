@@ -13,6 +13,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.models.adapter import inner
 from llmrec.models.modeling import RecModel
 from llmrec.recommender import Recommender
+from llmrec.text.template import TEMPLATE_NAME, PromptTemplate
 from llmrec.training.arguments import ModelArguments
 from llmrec.training.assemble import new_recommender
 
@@ -29,6 +30,15 @@ def tiny_recommender(checkpoint: Path, catalog: Catalog | None = None, seed: int
     recommender = new_recommender(arguments, items, has_clock=True, counts=np.full(len(items), SEEN))
     recommender.model.eval()
     return recommender
+
+
+def head_settings(head: str, folder: Path) -> dict[str, str]:
+    """Settings of a head; a verbalizer's answers are letters, in a template in the folder."""
+    if head != "verbalizer":
+        return {"head": head}
+    template = PromptTemplate(event="{title}[, {gap}]", item="{title}", answers=("a", "b"))
+    template.save(folder)
+    return {"head": head, "template": str(folder / TEMPLATE_NAME)}
 
 
 @torch.no_grad()

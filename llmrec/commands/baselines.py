@@ -24,6 +24,7 @@ from llmrec.commands.outputs import check_writable
 from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
 from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import evaluate_system, user_metrics
+from llmrec.hub.data_sets import open_data
 from llmrec.models.adapter import inner
 from llmrec.training.arguments import ModelArguments
 from llmrec.training.assemble import new_recommender
@@ -36,7 +37,7 @@ PACKAGES = ("llmrec", "numpy", "torch", "implicit")
 class BaselinesArguments:
     """Which baselines are fitted to what, and where they go."""
 
-    data_dir: str = field(metadata={"help": "Data directory made by `llmrec prepare`."})
+    data_dir: str = field(metadata={"help": "Data directory made by `llmrec prepare`, or hub:owner/name."})
     output_dir: str = field(metadata={"help": "Folder for baselines.json and a file per system; systems add up in it."})
     systems: list[str] = field(
         default_factory=lambda: ["all"], metadata={"help": f"all, or some of: {', '.join(SYSTEMS)}."}
@@ -81,7 +82,7 @@ def fit_baselines(arguments: BaselinesArguments) -> dict[str, Search]:
     """
     names = choose_systems(arguments.systems)
     print_settings(arguments)
-    directory = DataDirectory.open(arguments.data_dir)
+    directory = open_data(arguments.data_dir)
     digest = sha256_of(directory.path / MANIFEST)
     check_writable(arguments.output_dir)
     check_record(arguments.output_dir, digest)

@@ -1,8 +1,8 @@
 """`python scripts/benchmark.py SUITE --output_dir DIR`: what is claimed against the usual way, measured in one run.
 
-The suites are `training` (`benchmark_training.py`) and `scoring` (`benchmark_scoring.py`), which take times, and
-`worlds` (`benchmark_worlds.py`), which ranks where the best attainable is known. A suite's rows go, with the machine
-they were measured on, to `DIR/SUITE.json` and as a table to `DIR/SUITE.md`.
+The suites are `training`, `pretraining` and `scoring`, which take times, and `worlds`, which ranks where the best
+attainable is known (`benchmark_*.py`). A suite's rows go, with the machine they were measured on, to `DIR/SUITE.json`
+and as a table to `DIR/SUITE.md`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from typing import Any
 
 import torch
 
-from llmrec.commands import benchmark_scoring, benchmark_training, benchmark_worlds
+from llmrec.commands import benchmark_pretraining, benchmark_scoring, benchmark_training, benchmark_worlds
 from llmrec.commands.arguments import parse_arguments, print_settings
 from llmrec.commands.outputs import check_writable
 
 SUITES: dict[str, ModuleType] = {
     "training": benchmark_training,
+    "pretraining": benchmark_pretraining,
     "scoring": benchmark_scoring,
     "worlds": benchmark_worlds,
 }
@@ -36,8 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     if name is None and {"-h", "--help"} & set(values):
         name = "training"
     if name not in SUITES:
-        choice = ", ".join(f"`{suite}`" for suite in SUITES)
-        raise ValueError(f"benchmark {name!r}: the first word says what to measure; give one of {choice}.")
+        raise ValueError(f"benchmark {name!r}: the first word says what to measure; give one of {', '.join(SUITES)}.")
     suite = SUITES[name]
     arguments = parse_arguments(f"benchmark {name}", suite.BenchmarkArguments, values)
     print_settings(arguments)

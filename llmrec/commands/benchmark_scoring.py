@@ -216,7 +216,7 @@ def time_appending(recommender: Recommender) -> list[dict[str, Any]]:
         append.run(partial(opened.append, event))
         reread.run(partial(recommender.open, [*history, event]))
     measured = {"reread": Measured(reread, whole), "append": Measured(append, len(blocks[-1]))}
-    states = opened.user_state, reread.result.user_state
+    states = opened.user_state(), reread.result.user_state()
     difference = differences(*states, spread=states[1].std())
     what = {"history_tokens": whole - len(blocks[-1]), "candidates": 0}
     return [{**what, "method": name, **one.costs(measured["reread"]), **difference} for name, one in measured.items()]

@@ -40,14 +40,17 @@ class BenchmarkArguments:
     worlds: list[str] = field(default_factory=lambda: list(WORLDS), metadata={"help": "Worlds."})
     num_users: int = field(default=NUM_USERS, metadata={"help": "People of a world: 70 % train, 20 % are the test."})
     time_reading: str = field(
-        default="template=default", metadata={"help": "Options of `llmrec train` for the model that reads times."}
+        default="template=time,time_embedding=all",
+        metadata={"help": "Options of `llmrec train` for the model that reads times."},
     )
     time_blind: str = field(
         default="template=timeless", metadata={"help": "Options of `llmrec train` for the model that does not."}
     )
     both: str = field(
         default="num_train_epochs=8",
-        metadata={"help": "Options for both, such as num_train_epochs=8,learning_rate=1e-3,base_model=FOLDER."},
+        metadata={
+            "help": "Options for both, such as num_train_epochs=8,base_model=FOLDER; values of a list by spaces."
+        },
     )
     seed: int = field(default=0, metadata={"help": "Seed of the worlds and of training."})
 
@@ -149,7 +152,9 @@ def settings_of(
     if wrong := [pair for pair in pairs if "=" not in pair]:
         raise ValueError(f"option {wrong[0]!r} is not name=value, for example num_train_epochs=8.")
     own = {"data_dir": folder / "data", "output_dir": folder / model, "seed": arguments.seed, "mask_seen": "false"}
-    argv = [f"--{name}={value}" for name, value in own.items()] + [f"--{pair}" for pair in pairs]
+    argv = [f"--{name}={value}" for name, value in own.items()]
+    for name, _, values in (pair.partition("=") for pair in pairs):
+        argv += [f"--{name}", *values.split()]
     kinds: Any = (DataArguments, ModelArguments, RecTrainingArguments)
     parser = HfArgumentParser(kinds, prog="llmrec train", allow_abbrev=False)
     parsed: Any = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)

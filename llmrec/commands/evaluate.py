@@ -7,7 +7,8 @@ accelerate launch scripts/evaluate.py … shares the histories over processes; t
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -22,14 +23,18 @@ from llmrec.commands.arguments import parse_arguments, print_settings
 from llmrec.commands.evaluate_pairs import evaluate_pairs
 from llmrec.commands.subject import describe_subject, load_subject, training_curve, use_popularity_weight
 from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
+from llmrec.evaluation.ablations import ablate, variants
 from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import CatalogueScorer, user_metrics
 from llmrec.evaluation.list_metrics import list_metrics, users_per_item
 from llmrec.evaluation.rankings import Questions, Rankings
 from llmrec.evaluation.report import case_table, check_report_folder, write_report
 from llmrec.evaluation.results import (
+    AGAINST,
+    NOW_LAST,
     PROPOSER,
     SUBJECT,
+    ablation_results,
     build_results,
     describe_protocol,
     near_duplicate_results,
@@ -38,6 +43,7 @@ from llmrec.evaluation.results import (
 )
 from llmrec.evaluation.strata import strata_of
 from llmrec.evaluation.table import headline
+from llmrec.hub.data_sets import open_data
 from llmrec.models.adapter import inner
 from llmrec.recommender import NUM_CANDIDATES, Recommender
 
@@ -49,7 +55,7 @@ ORDERLESS = ("popularity", "recent_popularity")
 class EvaluateArguments:
     """What is ranked, by whom, and how."""
 
-    data_dir: str = field(metadata={"help": "Data directory made by `llmrec prepare`."})
+    data_dir: str = field(metadata={"help": "Data directory made by `llmrec prepare`, or hub:owner/name."})
     output_dir: str = field(metadata={"help": "Folder for results.json, results.md, results.html and the tables."})
     task: Literal["ranking", "pointwise"] = field(
         default="ranking",
@@ -85,6 +91,16 @@ class EvaluateArguments:
     shuffles: bool = field(
         default=True, metadata={"help": "Also rank each user's first target after shuffled order and shuffled times."}
     )
+    ablate: str | None = field(
+        default=None,
+        metadata={
+            "help": "Inputs taken from the adapter, for a table of what each is worth: time, order, or time,order."
+        },
+    )
+    against: str | None = field(
+        default=None,
+        metadata={"help": "Another adapter on the same data, compared user by user (row llmrec_against)."},
+    )
     max_users: int | None = field(default=None, metadata={"help": "Users evaluated, drawn by seed; all by default."})
     seed: int = field(default=0, metadata={"help": "Seed of samples, bootstrap, permutations and shuffles."})
     batch_size: int = field(default=32, metadata={"help": "Windows of histories read at once; changes no number."})
@@ -113,12 +129,13 @@ def judge(arguments: EvaluateArguments) -> dict[str, Any]:
     if state.num_processes > 1:
         raise ValueError("--task pointwise runs in one process: call `llmrec evaluate` without accelerate launch.")
     print_settings(arguments)
-    directory = DataDirectory.open(arguments.data_dir)
+    directory = open_data(arguments.data_dir)
     recommender = load_subject(
         arguments.model, arguments.revision, arguments.base_model, directory.catalog, state.device
     )
+    subject = describe_subject(recommender, arguments.model, arguments.revision, recommender.popularity_weight)
     return evaluate_pairs(
-        directory, recommender, arguments.split, arguments.max_users, arguments.seed, arguments.output_dir
+        directory, recommender, arguments.split, arguments.max_users, arguments.seed, arguments.output_dir, subject
     )
 
 
@@ -137,7 +154,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
         raise ValueError("neither --model nor --baselines: give an adapter, a folder of `llmrec baselines`, or both.")
     if state.is_main_process:
         print_settings(arguments)
-    directory = DataDirectory.open(arguments.data_dir)
+    directory = open_data(arguments.data_dir)
     questions = read_questions(directory, arguments)
     baselines, searches = load_baselines(directory, arguments.baselines)
     recommender = None
@@ -145,9 +162,16 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
         recommender = load_subject(
             arguments.model, arguments.revision, arguments.base_model, directory.catalog, state.device
         )
+    elif arguments.ablate is not None or arguments.against is not None:
+        raise ValueError("--ablate and --against ask about an adapter: give it with --model.")
     saved_weight = use_popularity_weight(recommender, arguments.popularity_weight)
     num_candidates = read_num_candidates(arguments, recommender)
     scorers = {} if recommender is None else subject_scorers(recommender, arguments, num_candidates, state)
+    if arguments.against is not None:
+        scorers |= against_scorer(directory, arguments, state)
+    ablated = None if arguments.ablate is None else [kind.strip() for kind in arguments.ablate.split(",")]
+    if recommender is not None and ablated is not None:
+        variants(recommender, questions.firsts, ablated, arguments.seed)  # refused before any work
     check_report_folder(arguments.output_dir)
     if state.is_main_process:
         sizes = f"{len(questions.cases)} targets of {len(questions.firsts)} users, {len(directory.catalog)} items"
@@ -155,7 +179,12 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
 
     rankings = Rankings(questions, arguments.mask_seen)
     for name, scorer in scorers.items():
-        rankings.add(name, scorer, kinds=("order", "time") if name == SUBJECT else (), shared=True)
+        kinds = ("order", "time") if name == SUBJECT else ()
+        rankings.add(name, scorer, kinds, shared=True, at_last_event=name == NOW_LAST)
+    ablations = None
+    if recommender is not None and ablated is not None:
+        settings = scorer_settings(arguments, num_candidates, state)
+        ablations = ablate(recommender, questions, ablated, arguments.mask_seen, settings)
     if not state.is_main_process:
         return {}
     events = TrainingEvents.from_histories(directory.histories(), directory.catalog)
@@ -166,13 +195,15 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
         print(f"ranking by {name}", flush=True)
         rankings.add(name, system, kinds=() if name in ORDERLESS else ("order",))
 
-    about = {"subject": None, "training": {}, "searches": searches, "audit": directory.audit}
+    about: dict[str, Any] = {"subject": None, "training": {}, "searches": searches, "audit": directory.audit}
     if recommender is not None and arguments.model is not None:
         about["subject"] = describe_subject(recommender, arguments.model, arguments.revision, saved_weight)
         about["training"] = {SUBJECT: training_curve(arguments.model)}
+    if arguments.against is not None:
+        about["against"] = Path(arguments.against).name
     if PROPOSER in scorers:
         about["cascade"] = cascade_results(rankings, num_candidates)
-    results = report(arguments, directory, rankings, events, text, about)
+    results = report(arguments, directory, rankings, events, text, about, ablations)
     print(headline(results))
     print(f"wrote results.json, results.md, results.html, results.png and the tables to {arguments.output_dir}")
     return results
@@ -197,14 +228,39 @@ def read_num_candidates(arguments: EvaluateArguments, recommender: Recommender |
 def subject_scorers(
     recommender: Recommender, arguments: EvaluateArguments, num_candidates: int | None, state: PartialState
 ) -> dict[str, CatalogueScorer]:
-    """Return what ranks for the adapter; its dual head alone stands beside a cascade."""
-    shard, progress = (state.process_index, state.num_processes), state.is_main_process
-    scorers: dict[str, CatalogueScorer] = {
-        SUBJECT: recommender.scorer(arguments.batch_size, shard, progress, num_candidates, arguments.mask_seen)
-    }
+    """Return what ranks for the adapter; beside it its dual head alone, and the adapter that is not told of now."""
+    settings = scorer_settings(arguments, num_candidates, state)
+    scorers: dict[str, CatalogueScorer] = {SUBJECT: recommender.scorer(**settings)}
     if num_candidates != 0:
-        scorers[PROPOSER] = recommender.scorer(arguments.batch_size, shard, progress)
+        scorers[PROPOSER] = recommender.scorer(**{**settings, "num_candidates": 0})
+    if recommender.processor.asks_now:
+        scorers[NOW_LAST] = recommender.scorer(**settings)
     return scorers
+
+
+def scorer_settings(arguments: EvaluateArguments, num_candidates: int | None, state: PartialState) -> dict[str, Any]:
+    """Return the settings of `Recommender.scorer` for this process."""
+    return {
+        "batch_size": arguments.batch_size,
+        "shard": (state.process_index, state.num_processes),
+        "progress": state.is_main_process,
+        "num_candidates": num_candidates,
+        "mask_seen": arguments.mask_seen,
+    }
+
+
+def against_scorer(
+    directory: DataDirectory, arguments: EvaluateArguments, state: PartialState
+) -> dict[str, CatalogueScorer]:
+    """Return what ranks for the other adapter, by its own saved head and popularity weight.
+
+    Raises:
+        FileNotFoundError: if it is no adapter.
+        ValueError: if its base checkpoint has other weights than it was trained on.
+    """
+    other = load_subject(str(arguments.against), None, arguments.base_model, directory.catalog, state.device)
+    num_candidates = read_num_candidates(replace(arguments, head="saved"), other)
+    return {AGAINST: other.scorer(**scorer_settings(arguments, num_candidates, state))}
 
 
 def cascade_results(rankings: Rankings, num_candidates: int | None) -> dict[str, Any]:
@@ -276,6 +332,7 @@ def report(
     events: TrainingEvents,
     text: np.ndarray | None,
     about: dict[str, Any],
+    ablations: dict[str, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Compute everything that the report says and write it; return what `results.json` holds.
 
@@ -286,11 +343,18 @@ def report(
         events: The training events of the data.
         text: (N, D) embeddings of the items' texts, by which lists are diverse; None for no diversity.
         about: Sections of the results that no ranking tells.
+        ablations: What the adapter answers without some of its inputs, from `ablate`.
     """
     questions, whole = rankings.questions, rankings.whole
     cases, details = questions.cases, questions.details
     protocol = describe_protocol(
-        directory, cases, arguments.mask_seen, events.counts, seed=arguments.seed, targets=arguments.targets
+        directory,
+        cases,
+        arguments.mask_seen,
+        events.counts,
+        seed=arguments.seed,
+        targets=arguments.targets,
+        reads_now=NOW_LAST in whole,
     )
     strata = strata_of(cases, events.counts, has_clock(directory))
     shown_to = users_per_item(events.items, events.num_items)
@@ -300,6 +364,7 @@ def report(
         "strata": stratified_results(results, cases, whole, strata),
         "near_duplicates": near_duplicate_results(results, cases, whole, details.groups),
         "shuffles": shuffle_results(protocol, questions.firsts, rankings.of_firsts) if questions.shuffled else None,
+        "ablations": None if ablations is None else ablation_results(protocol, questions.firsts, ablations),
         "lists": {
             name: list_metrics(ranking.lists[details.listed], shown_to, len(events.items), text, details.list_length)
             for name, ranking in whole.items()

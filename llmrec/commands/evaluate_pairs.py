@@ -12,7 +12,7 @@ from llmrec.baselines.frozen_text import frozen_text_logits
 from llmrec.baselines.like_rates import like_rate_logits
 from llmrec.commands.outputs import check_writable
 from llmrec.commands.train_pairs import training_pairs
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
 from llmrec.evaluation.labelled_cases import LabelledCases
 from llmrec.evaluation.pair_results import pair_results
 from llmrec.evaluation.pair_table import pair_table
@@ -26,7 +26,13 @@ RESULTS = "pair_results"
 
 
 def evaluate_pairs(
-    directory: DataDirectory, recommender: Recommender, split: str, max_users: int | None, seed: int, output_dir: str
+    directory: DataDirectory,
+    recommender: Recommender,
+    split: str,
+    max_users: int | None,
+    seed: int,
+    output_dir: str,
+    subject: dict[str, Any],
 ) -> dict[str, Any]:
     """Judge the pairs of a split by an adapter and by what it has to beat, and write both JSON and a table.
 
@@ -41,6 +47,8 @@ def evaluate_pairs(
     systems = {SUBJECT: pair_logits(recommender, cases)}
     systems |= baseline_logits(recommender, training_pairs(directory, None, seed), cases)
     results = pair_results(systems, cases, directory.manifest, seed=seed)
+    results |= {"subject": subject, "audit": directory.audit}
+    results["protocol"]["manifest_sha256"] = sha256_of(directory.path / MANIFEST)
     write_pair_results(results, Path(output_dir))
     return results
 

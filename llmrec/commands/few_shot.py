@@ -22,10 +22,10 @@ from llmrec.commands.benchmark import write_rows
 from llmrec.commands.evaluate_pairs import baseline_logits, pair_logits
 from llmrec.commands.outputs import check_writable
 from llmrec.commands.train_pairs import pair_trainer, training_pairs
-from llmrec.data.directory import DataDirectory
 from llmrec.evaluation.labelled_cases import LabelledCases
 from llmrec.evaluation.pair_metrics import pair_metrics
 from llmrec.evaluation.results import SUBJECT
+from llmrec.hub.data_sets import open_data
 from llmrec.models.adapter import inner
 from llmrec.training.arguments import DataArguments, ModelArguments, RecTrainingArguments
 
@@ -66,7 +66,7 @@ def few_shot(
         raise ValueError(f"sizes={arguments.sizes!r}, seeds={arguments.seeds!r}: give sizes from 2 and a seed.")
     output = Path(training.output_dir)
     check_writable(output)
-    directory = DataDirectory.open(arguments.data_dir)
+    directory = open_data(arguments.data_dir)
     cases = LabelledCases.from_directory(directory, arguments.split, arguments.max_users)
     everyone = training_pairs(directory, None, 0)
     runs: list[dict[str, Any]] = []

@@ -3,7 +3,8 @@
     llmrec recommend --model RUN --input histories.jsonl --output recommendations.jsonl --k 10
 
 A line of the input is {"user_id": "…", "history": [{"item_id": "…", "timestamp": 1700000000}, {"title": "…"}, …]},
-oldest event first. A line of the output has the same user_id and "recommendations", best first.
+oldest event first, perhaps with "now": when it is asked, by default at the time of the last event. A line of the output
+has the same user_id and "recommendations", best first.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     for number, line in lines:
         try:
-            recommender.check_history(line["history"])
+            recommender.check_history(line["history"], line.get("now"))
         except (TypeError, ValueError) as error:
             raise ValueError(f"{arguments.input}, line {number}: {error}") from None
     scratch = output.with_name(f".{output.name}.{os.getpid()}")
@@ -64,8 +65,8 @@ def main(argv: list[str] | None = None) -> None:
         with scratch.open("w", encoding="utf-8") as file:
             for begin in tqdm(range(0, len(lines), LINES_AT_ONCE), desc="recommending", unit="batch"):
                 batch = [line for _, line in lines[begin : begin + LINES_AT_ONCE]]
-                histories = [line["history"] for line in batch]
-                found = recommender.recommend_batch(histories, arguments.k, arguments.exclude_seen)
+                histories, now = [line["history"] for line in batch], [line.get("now") for line in batch]
+                found = recommender.recommend_batch(histories, arguments.k, arguments.exclude_seen, now=now)
                 for line, entries in zip(batch, found, strict=True):
                     kept = {name: value for name, value in line.items() if name != "history"}
                     record = {**kept, "recommendations": [as_record(entry) for entry in entries]}

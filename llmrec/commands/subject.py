@@ -13,6 +13,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.directory import sha256_of
 from llmrec.evaluation.results import SUBJECT
 from llmrec.hub.folder import ADAPTER_WEIGHTS
+from llmrec.hub.merged import BACKBONE_WEIGHTS
 from llmrec.recommender import Recommender
 
 
@@ -60,7 +61,7 @@ def describe_subject(recommender: Recommender, model: str, revision: str | None,
         revision: Branch, tag or commit on the Hub.
         saved_weight: The popularity weight it was saved with.
     """
-    weights = Path(model) / ADAPTER_WEIGHTS
+    weights = Path(model) / (BACKBONE_WEIGHTS if recommender.config.merged else ADAPTER_WEIGHTS)
     return {
         "name": SUBJECT,
         "model": Path(model).resolve().name if weights.is_file() else model,

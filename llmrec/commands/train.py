@@ -15,12 +15,13 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from llmrec.baselines.training_events import TrainingEvents
+from llmrec.commands.environment import environment
 from llmrec.commands.memory import peak_memory_mib
 from llmrec.commands.outputs import check_writable
 from llmrec.commands.train_pairs import pair_trainer
-from llmrec.data.directory import DataDirectory
 from llmrec.evaluation.cases import Cases
-from llmrec.hub.folder import ADAPTER_CONFIG
+from llmrec.hub.data_sets import open_data
+from llmrec.hub.folder import ADAPTER_CONFIG, DATA_MANIFEST, TRAINING_SETTINGS
 from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
 from llmrec.training.adapter_trainer import AdapterTrainer
@@ -31,6 +32,8 @@ from llmrec.training.trainer import RecTrainer
 
 RESULT = "train_results.json"
 TASKS = ("ranking", "pointwise")
+PLACES = ("data_dir", "base_model", "template")
+"""Settings that may be paths of this machine; base model and template are recorded with the adapter."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -61,10 +64,11 @@ def train(data: DataArguments, model: ModelArguments, training: RecTrainingArgum
     if training.process_index == 0:
         report_settings(data, model, training)
     trainer = (pair_trainer if data.task == "pointwise" else ranking_trainer)(data, model, training)
+    trainer.recommender.records[TRAINING_SETTINGS] = settings_record(data, model, training)
     result = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     if trainer.is_world_process_zero():
-        report_end(trainer, result.metrics, output)
+        report_end(trainer, result.metrics, output, resolved_settings(data, model, training))
     # On CPUs the end of the program does it. Here it can hang: gloo's threads, still letting go of the tensors they
     # gathered last, wait for the interpreter, which the destructor of the process group does not share.
     if training.device.type != "cpu":
@@ -74,14 +78,22 @@ def train(data: DataArguments, model: ModelArguments, training: RecTrainingArgum
 
 def ranking_trainer(data: DataArguments, model: ModelArguments, training: RecTrainingArguments) -> RecTrainer:
     """Assemble what trains on the next item of every position of a data directory's training events."""
-    directory = DataDirectory.open(data.data_dir)
+    directory = open_data(data.data_dir)
     set_seed(training.seed)
     histories, catalog = directory.histories(), directory.catalog
     events = TrainingEvents.from_histories(histories, catalog, data.max_train_events)
     counts = events.user_counts if training.mask_seen else events.counts  # as often as it is a target
     recommender = new_recommender(model, catalog, directory.manifest["clock"] != "ordinal", counts)
+    recommender.records[DATA_MANIFEST] = directory.provenance
     dataset = WindowDataset(
-        histories, catalog, recommender.processor, data.train_overlap, data.max_train_events, training.mask_seen
+        histories,
+        catalog,
+        recommender.processor,
+        data.train_overlap,
+        data.max_train_events,
+        training.mask_seen,
+        data.last_positions,
+        data.recency_half_life,
     )
     cases = None
     if training.eval_strategy != "no":
@@ -158,15 +170,26 @@ def find_checkpoint(training: RecTrainingArguments, output: Path) -> str | None:
     return asked
 
 
-def report_settings(data: DataArguments, model: ModelArguments, training: RecTrainingArguments) -> None:
-    """Print the resolved settings, those of `transformers.TrainingArguments` that matter most among them."""
+def report_settings(data: Any, model: ModelArguments, training: RecTrainingArguments) -> None:
+    """Print the resolved settings, one a line."""
+    for name, value in resolved_settings(data, model, training).items():
+        print(f"{name:>28}  {value}", flush=True)
+
+
+def resolved_settings(data: Any, model: ModelArguments, training: RecTrainingArguments) -> dict[str, Any]:
+    """Return the settings, those of `transformers.TrainingArguments` that matter most among them."""
     chosen = {**vars(data), **vars(model)}
     dropouts = ("residual_dropout", "vector_dropout")
     for name in ("learning_rate", "item_learning_rate", *dropouts, "num_train_epochs", "seed", "bf16"):
         chosen[name] = getattr(training, name)
     chosen["batch"] = f"{training.per_device_train_batch_size} windows x {training.world_size} process(es)"
-    for name, value in chosen.items():
-        print(f"{name:>28}  {value}", flush=True)
+    return chosen
+
+
+def settings_record(data: Any, model: ModelArguments, training: RecTrainingArguments) -> dict[str, Any]:
+    """Return what the adapter's folder tells of its training: no name that may be a path of this machine."""
+    chosen = resolved_settings(data, model, training)
+    return {name: value for name, value in chosen.items() if name not in ("data_dir", "base_model", "template")}
 
 
 def report_sizes(recommender: Recommender, dataset: WindowDataset, cases: Cases | None) -> None:
@@ -187,11 +210,13 @@ def report_sizes(recommender: Recommender, dataset: WindowDataset, cases: Cases 
     )
 
 
-def report_end(trainer: AdapterTrainer, metrics: dict[str, float], output: Path) -> None:
-    """Write what happened to `train_results.json` and print the essentials."""
+def report_end(trainer: AdapterTrainer, metrics: dict[str, float], output: Path, settings: dict[str, Any]) -> None:
+    """Write what happened to `train_results.json`, without the places of this machine, and print the essentials."""
     state = trainer.state
     values = {
         **metrics,
+        "settings": {name: value for name, value in settings.items() if name not in PLACES},
+        "environment": environment(trainer.args.device.type),
         "best_validation": state.best_metric,
         "best_step": state.best_global_step,
         "popularity_weight": trainer.recommender.popularity_weight,

@@ -8,6 +8,8 @@ from transformers import set_seed
 
 from llmrec.data.directory import DataDirectory
 from llmrec.evaluation.labelled_cases import LabelledCases
+from llmrec.hub.data_sets import open_data
+from llmrec.hub.folder import DATA_MANIFEST
 from llmrec.training.arguments import DataArguments, ModelArguments, RecTrainingArguments
 from llmrec.training.assemble import new_recommender
 from llmrec.training.pairs import PairDataset, PairTrainer
@@ -32,7 +34,7 @@ def pair_trainer(
     """
     if model.head == "dual":
         raise ValueError("head 'dual' reads no candidate: give --head cross or verbalizer for --task pointwise.")
-    directory = DataDirectory.open(data.data_dir)
+    directory = open_data(data.data_dir)
     pairs = training_pairs(directory, data.max_train_examples, training.seed)
     cases = None
     if training.eval_strategy != "no":
@@ -41,6 +43,7 @@ def pair_trainer(
     counts = np.bincount(pairs.shown_events[0], minlength=pairs.num_items)
     has_clock = directory.manifest["clock"] != "ordinal"
     recommender = new_recommender(model, directory.catalog, has_clock, counts, text)
+    recommender.records[DATA_MANIFEST] = directory.provenance
     dataset = PairDataset(pairs, recommender.processor, directory.catalog)
     print(
         f"{len(pairs)} labelled pairs of {len(np.unique(pairs.user))} users, {pairs.labels.mean():.1%} liked, in "

@@ -80,6 +80,25 @@ class Catalog:
         row = ((name, texts[item_index]) for name, texts in self._texts.items())
         return {name: text for name, text in row if text is not None}
 
+    def rows_in(self, other: Catalog) -> list[int | None]:
+        """Return for each item the index of the one in `other` that has its id and all its attributes, else None.
+
+        >>> frame = pl.DataFrame({"item_id": ["7", "8"], "title": ["Heat", "Babe"]})
+        >>> Catalog(frame).rows_in(Catalog(frame.tail(1)))
+        [None, 0]
+        """
+        names = [*self.frame.columns, *(name for name in other.frame.columns if name not in self.frame.columns)]
+        rows, others = (
+            catalog.frame.with_columns(
+                pl.lit(None, pl.String).alias(name) for name in names if name not in catalog.frame.columns
+            )
+            .select(names)
+            .rows()
+            for catalog in (self, other)
+        )
+        index = {row: place for place, row in enumerate(others)}
+        return [index.get(row) for row in rows]
+
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Catalog:
         """Read a catalogue from a Parquet file.

@@ -29,6 +29,11 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 TABLES = ("interactions.parquet", "items.parquet", "splits.parquet", "histories.arrow")
 AUDIT = "audit.json"
+TOLD = (
+    *("citation", "clock", "counts", "filters", "format_version", "inputs", "labels", "licence", "notes", "outputs"),
+    *("source", "split", "ties", "versions"),
+)
+"""Parts of a manifest that hold hashes, counts and settings alone."""
 KNOWN_FILES = {MANIFEST, *TABLES, AUDIT, "audit.md"}
 
 
@@ -152,6 +157,12 @@ class DataDirectory:
         if not isinstance(found, dict):
             raise ValueError(f"{os.fspath(file)!r} is no audit; run `llmrec audit` again")
         return found
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What may be told of the data wherever an adapter goes: source, terms, hashes, counts; nobody's events."""
+        told = {name: self.manifest[name] for name in TOLD if name in self.manifest}
+        return {**told, "manifest_sha256": sha256_of(self.path / MANIFEST)}
 
     def histories(self) -> Dataset:
         """Open the histories, memory-mapped.

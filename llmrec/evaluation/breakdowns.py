@@ -67,6 +67,30 @@ def shuffles_section(results: Results) -> Section | None:
     return Section("shuffles", "Shuffled histories", text, tables=[Table(header, rows)])
 
 
+def ablations_section(results: Results) -> Section | None:
+    """Show what the adapter loses when an input is taken away or destroyed."""
+    ablations = results.get("ablations")
+    if not ablations:
+        return None
+    metrics = [main_metric(results), main_metric(results, "recall")]
+    header = ["variant", "time in words", "time embedded"]
+    for metric in metrics:
+        header += [metric_title(metric), "difference"]
+    rows = []
+    for measured in ablations["rows"]:
+        row = [Cell(measured["name"]), *(Cell("yes" if measured[key] else "no") for key in ("words", "embedding"))]
+        for metric in metrics:
+            row.append(interval_cell(measured["metrics"][metric], brief=True))
+            row.append(interval_cell((measured["difference"] or {}).get(metric), signed=True))
+        rows.append(row)
+    text = [
+        f"The first target of each user ({ablations['num_cases']:,}), by the same adapter with an input taken away or "
+        "destroyed; differences are to the adapter as it is, each user compared with itself. It was trained with that "
+        "input: one trained without it may do better than a row here."
+    ]
+    return Section("ablations", "Without time, without order", text, tables=[Table(header, rows)])
+
+
 def near_duplicates_section(results: Results) -> Section | None:
     """Show what each system gains when a target has no twin to be mistaken for."""
     twins = results.get("near_duplicates")

@@ -50,6 +50,8 @@ class Cases:
     """Targets of the whole split that were kept out because no event precedes them."""
     num_train_events: np.ndarray | None = None
     """(number of users,) int64: training events of each user, where it was counted."""
+    asked_at: np.ndarray | None = None
+    """(number of cases,) int64: the moment of each request, where it is not the time of the target."""
 
     def __post_init__(self) -> None:
         if not len(self.users) == len(self.items) == len(self.timestamps):
@@ -139,7 +141,21 @@ class Cases:
 
     def take(self, cases: np.ndarray) -> Cases:
         """Return some of the cases, by number (B,), in that order; users and their histories stay as they are."""
-        return replace(self, user=self.user[cases], position=self.position[cases])
+        asked_at = None if self.asked_at is None else self.asked_at[cases]
+        return replace(self, user=self.user[cases], position=self.position[cases], asked_at=asked_at)
+
+    @cached_property
+    def now(self) -> np.ndarray:
+        """When each case is asked for, (number of cases,) int64: the time of its target, unless told otherwise."""
+        return self._times_at(0) if self.asked_at is None else self.asked_at
+
+    def asked_at_last_event(self) -> Cases:
+        """Return the same cases, asked for at the time of the last event before each target."""
+        return replace(self, asked_at=self._times_at(-1))
+
+    def _times_at(self, offset: int) -> np.ndarray:
+        pairs = zip(self.user, self.position + offset, strict=True)
+        return np.array([self.timestamps[user][position] for user, position in pairs], dtype=np.int64)
 
     @property
     def first_of_each_user(self) -> np.ndarray:

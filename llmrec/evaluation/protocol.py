@@ -25,7 +25,8 @@ def summary(protocol: Mapping[str, Any]) -> str:
 def protocol_notes(results: Mapping[str, Any]) -> list[Note]:
     """Say everything that is known of the protocol; what an older report does not hold is left out."""
     protocol = results["protocol"]
-    notes = [_data(protocol), _subject(results.get("subject")), _targets(protocol), _seen(protocol), _cold(protocol)]
+    notes = [_data(protocol), _subject(results.get("subject")), _cascade(results.get("cascade"))]
+    notes += [_targets(protocol), _seen(protocol), _cold(protocol)]
     notes += [
         Note("Rank", f"{protocol['tie_rule']}."),
         Note(
@@ -33,6 +34,8 @@ def protocol_notes(results: Mapping[str, Any]) -> list[Note]:
             f"{percent(protocol['tied_event_share'])} of the events share their time with a neighbour; "
             "their order is a convention.",
         ),
+        _now(protocol),
+        _against(results),
         _values(protocol),
     ]
     if len(results["systems"]) > 1:
@@ -67,6 +70,19 @@ def _subject(subject: Mapping[str, Any] | None) -> Note | None:
     return Note("Subject", f"{text}.")
 
 
+def _cascade(cascade: Mapping[str, Any] | None) -> Note | None:
+    """Say what is re-ranked, and the ceiling that sets.
+
+    >>> _cascade({"num_candidates": 100, "recall_ceiling": 0.4}).text
+    'the candidate head ranks the 100 items that the dual head puts first, which hold 40% of the targets.'
+    """
+    if not cascade:
+        return None
+    number, ceiling = cascade["num_candidates"], percent(cascade["recall_ceiling"])
+    some = f"the {number} items that the dual head puts first, which hold {ceiling} of the targets"
+    return Note("Cascade", f"the candidate head ranks {some if number else 'the whole catalogue'}.")
+
+
 def _targets(protocol: Mapping[str, Any]) -> Note:
     whole = protocol.get("num_users_drawn_from")
     drawn = f" (a sample of {whole:,})" if whole else ""
@@ -93,6 +109,23 @@ def _cold(protocol: Mapping[str, Any]) -> Note | None:
         "Cold items",
         f"{protocol['num_cold_items']:,} items have no training event; {percent(protocol['cold_target_share'])} of "
         "the targets are among them. Baselines that know ids alone rank them last.",
+    )
+
+
+def _against(results: Mapping[str, Any]) -> Note | None:
+    if not results.get("against"):
+        return None
+    return Note("Against", f"llmrec_against: adapter {results['against']}, by the head and weight it was saved with.")
+
+
+def _now(protocol: Mapping[str, Any]) -> Note | None:
+    if not protocol.get("now"):
+        return None
+    return Note(
+        "Now",
+        "the system under test is told when it is asked: at the time of the target, of which it learns nothing else. "
+        "llmrec_now_last is the same adapter asked at the time of the last event: what lies between them came from "
+        "knowing the moment. Baselines are not told.",
     )
 
 

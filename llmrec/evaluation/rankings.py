@@ -28,6 +28,8 @@ class Questions:
     """The first case of each user, which the shuffles ask for again."""
     shuffled: dict[str, Cases]
     """Those by kind of shuffle."""
+    seed: int = 0
+    """Seed of the shuffles."""
 
     @classmethod
     def about(cls, cases: Cases, catalog: Catalog, kinds: Sequence[str], seed: int) -> Questions:
@@ -42,7 +44,7 @@ class Questions:
         listed = np.isin(np.arange(len(cases)), cases.first_of_each_user)
         firsts = first_targets(cases)
         shuffled = {kind: SHUFFLES[kind](firsts, seed) for kind in kinds}
-        return cls(cases, Details(near_duplicate_groups(catalog), listed), firsts, shuffled)
+        return cls(cases, Details(near_duplicate_groups(catalog), listed), firsts, shuffled, seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,14 @@ class Rankings:
     of_firsts: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     """Ranks of each user's first target (number of users,), `as_is` and by kind of shuffle, where one was asked."""
 
-    def add(self, name: str, system: CatalogueScorer, kinds: Sequence[str], shared: bool = False) -> None:
+    def add(
+        self,
+        name: str,
+        system: CatalogueScorer,
+        kinds: Sequence[str],
+        shared: bool = False,
+        at_last_event: bool = False,
+    ) -> None:
         """Let a system answer.
 
         Args:
@@ -65,13 +74,15 @@ class Rankings:
             system: Scores the catalogue.
             kinds: Shuffles that can change it; those that nobody asks for are skipped.
             shared: Whether every process calls this with a system that yields its own part of the cases.
+            at_last_event: Whether it is asked at the time of the last event, not at that of the target.
 
         Raises:
             ValueError: If a case is missing or scored more than once.
         """
         rank = rank_together if shared else rank_system
         asked = self.questions
-        self.whole[name] = rank(system, asked.cases, self.mask_seen, asked.details)
+        cases = asked.cases.asked_at_last_event() if at_last_event else asked.cases
+        self.whole[name] = rank(system, cases, self.mask_seen, asked.details)
         ranks = {
             kind: rank(system, asked.shuffled[kind], self.mask_seen).ranks for kind in kinds if kind in asked.shuffled
         }

@@ -81,10 +81,13 @@ def in_order(results: Mapping[str, Any], some: Iterable[str]) -> list[str]:
 def winner(results: Mapping[str, Any], metric: str) -> str | None:
     """Name the system whose paired interval against every other lies above zero, if there is one.
 
-    A system without rivals wins nothing.
+    A system without rivals wins nothing. A variant of the system under test, which differs from it by what it is
+    asked, is nobody's rival.
     """
+    variants = results.get("variants", ())
     for name, others in results["comparisons"].items():
-        if others and all(difference[metric]["low"] > 0 for difference in others.values()):
+        rivals = [difference for other, difference in others.items() if other not in variants]
+        if rivals and name not in variants and all(difference[metric]["low"] > 0 for difference in rivals):
             return name
     return None
 

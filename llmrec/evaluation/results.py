@@ -19,10 +19,18 @@ from llmrec.evaluation.strata import Stratum
 from llmrec.ranking.ranks import TIE_RULE
 
 FORMAT_VERSION = 2
+FULL = "full"
+"""The adapter as it is, with which it is compared where an input was taken away."""
 SUBJECT = "llmrec"
+"""Name of the system under test; the others are its baselines."""
 PROPOSER = "llmrec_dual"
 """The dual head alone of an adapter whose candidate head re-ranks what it proposes."""
-"""Name of the system under test; the others are its baselines."""
+NOW_LAST = "llmrec_now_last"
+"""An adapter that is told of now, asked at the time of the last event instead of that of the target."""
+AGAINST = "llmrec_against"
+"""Another adapter, compared with the one under test."""
+OWN = (SUBJECT, PROPOSER, NOW_LAST, AGAINST)
+"""What is no baseline."""
 
 
 def describe_protocol(
@@ -34,6 +42,7 @@ def describe_protocol(
     draws: int = DRAWS,
     seed: int = SEED,
     targets: str = "all",
+    reads_now: bool = False,
 ) -> dict[str, Any]:
     """Say what every number depends on besides the system: data, split, mask, tie rule, intervals.
 
@@ -46,6 +55,7 @@ def describe_protocol(
         draws: Draws of the bootstrap and of the permutation tests.
         seed: Seed of draws, samples and shuffles.
         targets: `all`, or `first` where targets seen before were left out.
+        reads_now: Whether the system under test is told when it is asked.
     """
     return {
         "source": data.manifest["source"],
@@ -58,6 +68,7 @@ def describe_protocol(
         "num_cases": len(cases),
         "num_cases_without_history": cases.num_without_history,
         "targets": targets,
+        "now": "target" if reads_now else None,
         "mask_seen": mask_seen,
         "repeated_target_share": float(cases.repeated.mean()),
         "cold_target_share": float((training_counts[cases.targets] == 0).mean()),
@@ -83,7 +94,8 @@ def build_results(protocol: Mapping[str, Any], per_user: Mapping[str, pl.DataFra
 
     Returns:
         `protocol`; `systems[name][metric]` with `value`, `low`, `high`; `comparisons[name][other][metric]`, the paired
-        difference name - other; `best_baseline`; and `tests[metric][name]` of the difference to it, with p-values.
+        difference name - other; `variants` of the system under test, which win and lose nothing; `best_baseline`; and
+        `tests[metric][name]` of the difference to it, with p-values.
 
     Raises:
         ValueError: If there is no system, or the tables differ in users, cases or metrics.
@@ -102,6 +114,7 @@ def build_results(protocol: Mapping[str, Any], per_user: Mapping[str, pl.DataFra
             for name in per_user
         },
         "best_baseline": best,
+        "variants": [name for name in (NOW_LAST,) if name in per_user],
         "tests": comparison.tests_against(best, tested, protocol["permutation_draws"])
         if best is not None and len(per_user) > 1
         else {},
@@ -111,7 +124,7 @@ def build_results(protocol: Mapping[str, Any], per_user: Mapping[str, pl.DataFra
 def best_baseline(comparison: Comparison, metric: str) -> str | None:
     """Name the system with the highest mean that is not of the adapter under test, the first by name among equals."""
     column = comparison.metrics.index(metric)
-    rivals = sorted(name for name in comparison.means if name not in (SUBJECT, PROPOSER))
+    rivals = sorted(name for name in comparison.means if name not in OWN)
     return max(rivals, key=lambda name: comparison.means[name][column], default=None)
 
 
@@ -217,6 +230,35 @@ def shuffle_results(
             as_is, shuffled, difference = _change(protocol, plain, user_metrics(kinds[kind], cases))
             systems[name] |= {"as_is": as_is, kind: shuffled, f"{kind}_difference": difference}
     return {"num_cases": len(cases), "systems": systems}
+
+
+def ablation_results(
+    protocol: Mapping[str, Any], cases: Cases, ranks: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Compare the whole model with itself where an input was taken away or destroyed, on the same users.
+
+    Args:
+        protocol: From `describe_protocol`.
+        cases: From `shuffles.first_targets`.
+        ranks: For each variant its `ranks`, (number of users,), and what it reads, as `Variant` has it; `full` first.
+
+    Returns:
+        `num_cases` and `rows`: for each variant what it reads, its means under `metrics`, and under `difference` the
+        paired difference variant - full.
+    """
+    tables = {name: user_metrics(row["ranks"], cases) for name, row in ranks.items()}
+    metrics = _leading_metrics(protocol)
+    comparison = Comparison.of(tables, metrics, protocol["bootstrap_draws"], protocol["seed"])
+    rows = [
+        {
+            "name": name,
+            **{key: value for key, value in row.items() if key != "ranks"},
+            "metrics": comparison.intervals(name),
+            "difference": None if name == FULL else comparison.difference(name, FULL),
+        }
+        for name, row in ranks.items()
+    ]
+    return {"num_cases": len(cases), "rows": rows}
 
 
 def _change(

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from llmrec.evaluation.breakdowns import lists_section, near_duplicates_section, shuffles_section, strata_section
+from llmrec.evaluation.breakdowns import (
+    ablations_section,
+    lists_section,
+    near_duplicates_section,
+    shuffles_section,
+    strata_section,
+)
 from llmrec.evaluation.document import Cell, Section, Table, interval_cell
 from llmrec.evaluation.protocol import protocol_notes
 from llmrec.evaluation.provenance import audit_section, searches_section, training_section
@@ -42,6 +48,7 @@ def report_sections(results: Results) -> list[Section]:
         _differences,
         strata_section,
         shuffles_section,
+        ablations_section,
         near_duplicates_section,
         lists_section,
         searches_section,

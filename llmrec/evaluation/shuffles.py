@@ -24,6 +24,7 @@ def first_targets(cases: Cases) -> Cases:
         timestamps=[cases.timestamps[user][:end] for user, end in rows],
         user=np.arange(len(chosen)),
         position=positions,
+        asked_at=None if cases.asked_at is None else cases.asked_at[chosen],
         num_train_events=None if cases.num_train_events is None else cases.num_train_events[users],
     )
 

@@ -8,27 +8,38 @@
 | `items.parquet` | the known items with their text, in the order of the tables' rows |
 | `llmrec_config.json`, `prompt.json` | settings and template |
 | tokenizer files | as the tokenizer writes them |
+| `probe.json` | made-up histories and their scores, replayed on loading |
+| `data_manifest.json`, `training_settings.json`, `eval_results.json` | where it comes from and what it is worth |
+| `README.md` | the model card, with what `eval_results.json` says of these weights |
+
+Where the adapter was merged into its base model, other files stand in place of the first two (`llmrec.hub.merged`).
+Without a catalogue the folder is small and names no item: no `items.parquet`, no tensors whose rows are its items.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
-import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from llmrec.configuration import RecommenderConfig
+from llmrec.configuration import CONFIG_NAME, RecommenderConfig
 from llmrec.data.catalog import Catalog
+from llmrec.data.directory import sha256_of
+from llmrec.hub.card import CARD, renewed_card
+from llmrec.hub.eval_results import EVAL_RESULTS, read_eval_results
+from llmrec.hub.merged import ADAPTATION, BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS, save_merged
+from llmrec.hub.replacing import replaced_together
 from llmrec.models.adapter import inner
 from llmrec.models.items import ItemTable
+from llmrec.models.modeling import RecModel
 from llmrec.text.processor import Processor
 from llmrec.text.template import TEMPLATE_NAME
 
@@ -37,66 +48,154 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ITEM_TABLES = "item_tables.safetensors"
 ITEM_EMBEDDINGS = "item_embeddings.safetensors"
 ITEMS = "items.parquet"
+TOKENIZER = "tokenizer.json"
+PROBE = "probe.json"
+DATA_MANIFEST = "data_manifest.json"
+TRAINING_SETTINGS = "training_settings.json"
+RECORDS = (DATA_MANIFEST, TRAINING_SETTINGS, EVAL_RESULTS)
+"""JSON objects that travel with the adapter and that inference does not read."""
+OPTIONAL = (ITEM_TABLES, ITEM_EMBEDDINGS, ITEMS, PROBE, *RECORDS)
+FILES = (
+    *(ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG_NAME, TEMPLATE_NAME, *OPTIONAL),
+    *(BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS, ADAPTATION),
+    *(TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+)
+"""What may be downloaded and read; nothing else ever is."""
 TABLES = ("input_residual", "output_residual", "bias", "counts")
+MADE_OF = "made_of"
 
 
 def save_folder(
-    folder: str | os.PathLike, model: PeftModel, processor: Processor, catalog: Catalog, config: RecommenderConfig
+    folder: str | os.PathLike,
+    model: PeftModel | RecModel,
+    processor: Processor,
+    catalog: Catalog | None,
+    config: RecommenderConfig,
+    probe: Mapping[str, Any],
+    records: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Write everything inference needs to `folder`; other files already there are left alone.
+    """Write everything inference needs to `folder`, whole or not at all; other files already there are left alone.
 
-    The files are written beside the folder and moved in one by one, so none is ever half-written.
+    Args:
+        folder: Where to write.
+        model: LoRA, head and item tables; or a merged model.
+        processor: Template and tokenizer.
+        catalog: The items of the tables' rows; None leaves out both.
+        config: Settings.
+        probe: As `probe.make_probe` makes it.
+        records: Objects by file name, of `RECORDS`; results of another adapter than this are left out.
 
     Raises:
         NotADirectoryError: if `folder` is a file.
+        FileExistsError: if it holds an adapter where a merged model is saved, or the reverse.
     """
     target = Path(folder)
-    if target.exists() and not target.is_dir():
-        raise NotADirectoryError(f"output folder {str(folder)!r} is a file; give another name.")
-    target.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=target, prefix=".saving-"))
+    if (target / (ADAPTER_CONFIG if config.merged else HEAD_WEIGHTS)).exists():
+        kinds = ("a merged model", "an adapter")[:: 1 if config.merged else -1]
+        raise FileExistsError(f"{str(folder)!r} holds {kinds[1]}; save {kinds[0]} to another folder.")
+    with replaced_together(target, OPTIONAL) as staged:
+        if isinstance(model, PeftModel):
+            # save_embedding_layers="auto" would ask the Hub for the base's configuration at every save
+            model.save_pretrained(str(staged), save_embedding_layers=False)
+            (staged / CARD).unlink(missing_ok=True)  # peft's names the base by its path on this machine
+            _rewrite_adapter_config(staged / ADAPTER_CONFIG, config)
+        else:
+            save_merged(staged, model)
+        config.save(staged)
+        processor.serializer.template.save(staged)
+        processor.tokenizer.save_pretrained(staged)
+        if catalog is not None:
+            catalog.write(staged / ITEMS)
+            tables = inner(model).rec_items
+            if tables.hybrid:
+                tensors = {name: getattr(tables, name).detach() for name in TABLES}
+                _save_rows(tensors, staged / ITEM_TABLES, _sources_of_tables(staged, config))
+            _save_rows({"text": tables.text}, staged / ITEM_EMBEDDINGS, _sources_of_embeddings(staged, config))
+        write_json({**probe, TOKENIZER: sha256_of(staged / TOKENIZER)}, staged / PROBE)
+        own = sha256_of(staged / weights_name(config))
+        measured = [records.get(EVAL_RESULTS), read_eval_results(target)]
+        found = next((one for one in measured if one and one["model"]["weights_sha256"] == own), None)
+        for name, record in {**records, EVAL_RESULTS: found}.items():
+            assert name in RECORDS, name
+            if record is not None:
+                write_json(record, staged / name)
+        card = renewed_card(staged, found, target / CARD) if catalog is not None else None  # its example names items
+        if card is not None:
+            (staged / CARD).write_text(card, encoding="utf-8")
+        for path in staged.rglob("*"):
+            if path.is_file():
+                path.chmod(0o644)  # safetensors writes 0600
+
+
+def write_json(values: Mapping[str, Any], path: Path) -> None:
+    """Write an object as sorted JSON: equal objects give equal bytes."""
+    text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read an object.
+
+    Raises:
+        ValueError: if the file holds none.
+    """
     try:
-        # save_embedding_layers="auto" would ask the Hub for the base's configuration at every save
-        model.save_pretrained(str(staging), save_embedding_layers=False)
-        (staging / "README.md").unlink(missing_ok=True)  # peft's names the base by its path on this machine
-        _rewrite_adapter_config(staging / ADAPTER_CONFIG, config)
-        catalog.write(staging / ITEMS)
-        tables = inner(model).rec_items
-        if tables.hybrid:
-            _save_rows({name: getattr(tables, name).detach() for name in TABLES}, staging / ITEM_TABLES)
-        _save_rows({"text": tables.text}, staging / ITEM_EMBEDDINGS)
-        config.save(staging)
-        processor.serializer.template.save(staging)
-        processor.tokenizer.save_pretrained(staging)
-        for path in sorted(path for path in staging.rglob("*") if path.is_file()):
-            place = target / path.relative_to(staging)
-            place.parent.mkdir(exist_ok=True)
-            path.chmod(0o644)  # safetensors writes 0600
-            os.replace(path, place)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path.name} in {str(path.parent)!r} is no JSON object; save or download it again.")
+    return values
+
+
+def read_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the records of a folder by file name."""
+    return {name: read_json(folder / name) for name in RECORDS if (folder / name).is_file()}
+
+
+def weights_name(config: RecommenderConfig) -> str:
+    """Return the file of the weights that tell one model from another."""
+    return BACKBONE_WEIGHTS if config.merged else ADAPTER_WEIGHTS
 
 
 def _rewrite_adapter_config(path: Path, config: RecommenderConfig) -> None:
     """Sort peft's sets, whose order differs between processes, and name the base as the folder does."""
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = read_json(path)
     values["target_modules"] = sorted(values["target_modules"])
     values["base_model_name_or_path"] = config.base_model
     values["revision"] = config.base_revision
-    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(values, path)
 
 
-def _save_rows(tensors: dict[str, Tensor], path: Path) -> None:
-    """Save tensors whose rows are the items of `items.parquet` beside them, with the digest of that file."""
-    digest = hashlib.sha256((path.parent / ITEMS).read_bytes()).hexdigest()
-    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path, {ITEMS: digest})
+def _sources_of_tables(folder: Path, config: RecommenderConfig) -> dict[str, str | None]:
+    return {name: sha256_of(folder / name) for name in (ITEMS, weights_name(config))}
 
 
-def _load_rows(path: Path, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+def _sources_of_embeddings(folder: Path, config: RecommenderConfig) -> dict[str, str | None]:
+    made_of = (ITEMS, TEMPLATE_NAME, TOKENIZER, weights_name(config))
+    files = {name: sha256_of(folder / name) for name in made_of}
+    return {**files, "base_sha256": config.base_sha256, "max_item_tokens": str(config.max_item_tokens)}
+
+
+def _save_rows(tensors: dict[str, Tensor], path: Path, sources: Mapping[str, str | None]) -> None:
+    """Save tensors whose rows are the items of `items.parquet`, with the digests of what they were made of.
+
+    The digests are one text, for the order in which safetensors writes several differs between processes.
+    """
+    metadata = {MADE_OF: json.dumps(sources, sort_keys=True)}
+    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path, metadata)
+
+
+def _load_rows(path: Path, shapes: dict[str, torch.Size], sources: Mapping[str, str | None]) -> dict[str, Tensor]:
     with safe_open(path, framework="pt") as file:
-        digest = (file.metadata() or {}).get(ITEMS)
-        if digest is not None and digest != hashlib.sha256((path.parent / ITEMS).read_bytes()).hexdigest():
-            raise ValueError(f"{path.name} belongs to another {ITEMS}: one was replaced. Save or download both again.")
+        metadata = file.metadata() or {}
+        # Format 2 held the digest of the items alone.
+        made_of = json.loads(metadata[MADE_OF]) if MADE_OF in metadata else {ITEMS: metadata.get(ITEMS)}
+        if others := sorted(name for name, digest in made_of.items() if digest != sources.get(name)):
+            raise ValueError(
+                f"{path.name} was made of another {', '.join(others)} than the folder has: something was replaced.\n"
+                "Save or download both again."
+            )
         names = set(file.keys())
         found = {name: file.get_tensor(name) for name in shapes if name in names}
     for name, shape in shapes.items():
@@ -106,57 +205,33 @@ def _load_rows(path: Path, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
     return found
 
 
-def check_folder(folder: Path) -> None:
-    """Check that `folder` is a complete llmrec adapter whose files can be read.
-
-    Raises:
-        FileNotFoundError: if a file is missing; the text names it.
-        ValueError: if a file is damaged.
-    """
-    RecommenderConfig.load(folder)
-    needed = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEMS, TEMPLATE_NAME, "tokenizer.json", "tokenizer_config.json")
-    if missing := [name for name in needed if not (folder / name).is_file()]:
-        raise FileNotFoundError(f"adapter {str(folder)!r} lacks {', '.join(missing)}; save or download it again.")
-    for path in [folder / name for name in needed if name.endswith(".json")]:
-        try:
-            holds = isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
-        except ValueError:
-            holds = False
-        if not holds:
-            raise ValueError(f"adapter {str(folder)!r}: {path.name} is no JSON object; save or download it again.")
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="pt"):
-                pass
-        except SafetensorError as error:
-            raise ValueError(f"{path.name} in {str(folder)!r} is damaged ({error}); download it again.") from None
-
-
-def read_item_embeddings(folder: Path, num_items: int, hidden_size: int) -> Tensor | None:
+def read_item_embeddings(folder: Path, num_items: int, hidden_size: int, config: RecommenderConfig) -> Tensor | None:
     """Return the saved text embeddings (N, D), or None where the folder has none.
 
     Raises:
-        ValueError: if they do not fit the folder's items or the checkpoint.
+        ValueError: if they do not fit the folder's items or the checkpoint, or were made with another text, template,
+            tokenizer, adapter or base.
     """
     path = folder / ITEM_EMBEDDINGS
     if not path.is_file():
         return None
-    return _load_rows(path, {"text": torch.Size((num_items, hidden_size))})["text"]
+    sources = _sources_of_embeddings(folder, config)
+    return _load_rows(path, {"text": torch.Size((num_items, hidden_size))}, sources)["text"]
 
 
-def load_tables(folder: Path, table: ItemTable) -> None:
+def load_tables(folder: Path, table: ItemTable, config: RecommenderConfig) -> None:
     """Copy the saved residuals, biases and counts into a hybrid table.
 
     Raises:
         FileNotFoundError: if the folder has none.
-        ValueError: if they do not fit.
+        ValueError: if they do not fit, or were trained with other items or another adapter.
     """
     path = folder / ITEM_TABLES
     if not path.is_file():
         raise FileNotFoundError(
             f"adapter {str(folder)!r} is hybrid but lacks {ITEM_TABLES}; save or download it again."
         )
-    saved = _load_rows(path, {name: getattr(table, name).shape for name in TABLES})
+    saved = _load_rows(path, {name: getattr(table, name).shape for name in TABLES}, _sources_of_tables(folder, config))
     with torch.no_grad():
         for name in TABLES:
             getattr(table, name).copy_(saved[name])

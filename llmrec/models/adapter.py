@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
+from typing import Any
 
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from llmrec.models.modeling import RecModel
 
-HEADS = ("rec_head", "candidate_head")
-"""Names of the heads in `modules_to_save`: peft matches by suffix, so none may end another module's name."""
+HEADS = ("rec_head", "candidate_head", "rec_time")
+"""Names of heads and embedding of time in `modules_to_save`: peft matches by suffix, so none may end another's name."""
 
 
 def linear_names(backbone: PreTrainedModel) -> list[str]:
@@ -82,6 +85,31 @@ def load_adapter(model: RecModel, folder: Path) -> PeftModel:
             raise ValueError(f"the adapter in {str(folder)!r} is incomplete: {str(warning.message)[:200]}")
     model.rec_items.requires_grad_(False)
     return adapted
+
+
+def continue_adapter(adapted: PeftModel, folder: Path) -> None:
+    """Start LoRA where a saved adapter left off; heads are left as they are.
+
+    Raises:
+        ValueError: if rank, scale or layers are others.
+    """
+    lora: Any = adapted.peft_config[adapted.active_adapter]
+    saved = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    own = {"r": lora.r, "lora_alpha": lora.lora_alpha, "target_modules": sorted(lora.target_modules)}
+    for name, value in own.items():
+        theirs = sorted(saved[name]) if name == "target_modules" else saved[name]
+        if theirs != value:
+            raise ValueError(
+                f"init_adapter {str(folder)!r} has {name} {theirs!r}, this run {value!r}: give "
+                "--lora_r, --lora_alpha and --lora_target_modules as it was made with."
+            )
+    weights = {name: w for name, w in load_file(folder / "adapter_model.safetensors").items() if "lora_" in name}
+    own_weights = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    wanted = {name for name in own_weights if "lora_" in name}
+    if wanted != set(weights):
+        some = sorted(wanted ^ set(weights))[0]
+        raise ValueError(f"init_adapter {str(folder)!r} does not fit the base model: {some} is in one alone.")
+    set_peft_model_state_dict(adapted, own_weights | weights)
 
 
 def inner(model: nn.Module) -> RecModel:

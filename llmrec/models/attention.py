@@ -13,7 +13,9 @@ from torch import Tensor
 from llmrec.text.batch import TRUNK
 
 
-def attention_mask(block: Tensor, causal: bool, branch: Tensor | None = None, num_cached: int = 0) -> Tensor:
+def attention_mask(
+    block: Tensor, causal: bool, branch: Tensor | None = None, num_cached: int = 0, sequence: Tensor | None = None
+) -> Tensor:
     """Build the additive float32 mask of a batch.
 
     Args:
@@ -22,6 +24,8 @@ def attention_mask(block: Tensor, causal: bool, branch: Tensor | None = None, nu
         causal: also hide later tokens of the own block (decoders); encoders read a block in both directions.
         branch: (B, T) `TRUNK`, or the branch's number from 1; None when there are no branches.
         num_cached: S, tokens at the front whose keys and values are cached: they are seen, and ask nothing.
+        sequence: (B, T) number of the history that a token belongs to, where several are packed into one row; they do
+            not see each other. None where a row is one history.
 
     Returns:
         (B, 1, T - S, T): 0 where a query (row) sees a key (column), the least float32 elsewhere. Padding sees itself
@@ -40,6 +44,8 @@ def attention_mask(block: Tensor, causal: bool, branch: Tensor | None = None, nu
     if branch is not None:
         asking, asked = branch[:, num_cached:, None], branch[:, None, :]
         visible = visible & (asked == TRUNK) | (asking == asked) & (asking != TRUNK)
+    if sequence is not None:
+        visible = visible & (sequence[:, num_cached:, None] == sequence[:, None, :])
     if causal:
         visible = visible & (order <= order[num_cached:, None])
     visible = visible & (key >= 0) & (query >= 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -87,9 +88,9 @@ def max_positions(backbone: PreTrainedModel) -> int:
 
 
 @functools.cache
-def cache_argument(architecture: type[PreTrainedModel]) -> str:
-    """Return what an architecture calls its cache: transformers 5.24 renamed the argument."""
-    return "cache" if "cache" in inspect.signature(architecture.forward).parameters else "past_key_values"
+def cache_argument(forward: Callable[..., Any]) -> str:
+    """Return what the `forward` of an architecture calls its cache: transformers 5.24 renamed the argument."""
+    return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
 
 
 def run_backbone(
@@ -104,7 +105,7 @@ def run_backbone(
         mask: (B, 1, T, S + T), S tokens being in the cache already.
         cache: keys and values of those, to which these tokens' are added.
     """
-    caching = {} if cache is None else {cache_argument(type(backbone)): cache}
+    caching = {} if cache is None else {cache_argument(type(backbone).forward): cache}
     return backbone(
         inputs_embeds=embeddings,
         position_ids=position_ids,

@@ -50,6 +50,7 @@ class ItemTable(nn.Module):
 
     Attributes:
         residual_dropout: share of items of which a training step uses nothing learned: text alone keeps working.
+        edition: another object for each table, by which others can tell that their items were exchanged.
     """
 
     text: Tensor
@@ -65,6 +66,7 @@ class ItemTable(nn.Module):
         self.hybrid = hybrid
         self.popularity_weight = popularity_weight
         self.residual_dropout = 0.0
+        self.edition = object()
         if hybrid:
             self.input_residual = nn.Parameter(torch.zeros_like(text))
             self.output_residual = nn.Parameter(torch.zeros_like(text))

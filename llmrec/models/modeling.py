@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -15,8 +16,9 @@ from llmrec.models.backbone import is_causal, position_offset, run_backbone
 from llmrec.models.candidate_heads import CrossHead, VerbalizerHead
 from llmrec.models.heads import DualHead
 from llmrec.models.items import Items, ItemTable
-from llmrec.models.pooling import pool_blocks
-from llmrec.text.batch import PADDING, TRUNK
+from llmrec.models.pooling import pool_blocks, state_blocks
+from llmrec.models.time import TimeEmbedding
+from llmrec.text.batch import PADDING
 
 
 class RecModelConfig(PreTrainedConfig):
@@ -32,7 +34,8 @@ class RecModelOutput(NamedTuple):
     """What one pass gives.
 
     Attributes:
-        states: (B, L, D) unit user states c(u) after each event; rubbish where an event is padding.
+        states: (B, L, D) unit user states c(u) after each event, read from the query block behind it where there is
+            one; rubbish where an event is padding.
         embeddings: (N, D) unit item embeddings c(i).
         scale: () 1 / tau.
         bias: (N,) what items add to their scores, or None.
@@ -54,17 +57,19 @@ class RecModel(PreTrainedModel):
         backbone: a loaded checkpoint.
         items: the known items.
         candidate_head: scores candidates that stand in branches; None leaves that to the dual head alone.
+        time_embedding: enters the tokens of events and queries; None leaves time to the words.
 
     Attributes:
         vector_dropout: share of values that a training step leaves out of the vectors that enter the tokens, of the
             states that come out and of the item embeddings that the content path averages.
+        adaptation: what was merged into the backbone's weights (`models.merging`); nothing where peft adapts it.
     """
 
     config_class = RecModelConfig
     base_model_prefix = "backbone"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = _supports_sdpa = _supports_attention_backend = True
-    _keep_in_fp32_modules_strict = {"rec_head", "rec_items", "candidate_head"}  # noqa: RUF012 (set by the base class)
+    _keep_in_fp32_modules_strict = {"rec_head", "rec_items", "rec_time", "candidate_head"}  # noqa: RUF012 (set by the base class)
 
     def __init__(
         self,
@@ -72,6 +77,7 @@ class RecModel(PreTrainedModel):
         backbone: nn.Module | None = None,
         items: ItemTable | None = None,
         candidate_head: CrossHead | VerbalizerHead | None = None,
+        time_embedding: TimeEmbedding | None = None,
     ) -> None:
         super().__init__(config)
         reader: Any = backbone if backbone is not None else AutoModel.from_config(config.backbone_config)
@@ -81,8 +87,11 @@ class RecModel(PreTrainedModel):
         self.rec_items = items if items is not None else ItemTable(torch.zeros(0, hidden_size), hybrid=False)
         if candidate_head is not None:
             self.candidate_head = candidate_head
+        if time_embedding is not None:
+            self.rec_time = time_embedding
         self.verbalizes = isinstance(candidate_head, VerbalizerHead)
         self.vector_dropout = 0.0
+        self.adaptation: Mapping[str, tuple[Tensor, Tensor]] = {}
         self.causal = is_causal(self.backbone.config)
         self.position_offset = position_offset(self.backbone)
         self.post_init()
@@ -92,16 +101,22 @@ class RecModel(PreTrainedModel):
 
     @classmethod
     def from_backbone(
-        cls, backbone: Any, pooling: str, items: ItemTable, candidate_head: CrossHead | VerbalizerHead | None = None
+        cls,
+        backbone: Any,
+        pooling: str,
+        items: ItemTable,
+        candidate_head: CrossHead | VerbalizerHead | None = None,
+        time_parts: Sequence[str] = (),
     ) -> RecModel:
-        """Join a loaded backbone and an item table with a fresh head."""
+        """Join a loaded backbone and an item table with a fresh head, and an embedding of time that has some parts."""
         config = RecModelConfig(  # type: ignore[call-arg]
             backbone_config=backbone.config,
             pooling=pooling,
             # Without it the setter resets the backbone's own choice, recursively.
             attn_implementation=backbone.config._attn_implementation,
         )
-        return cls(config, backbone=backbone, items=items, candidate_head=candidate_head)
+        time_embedding = TimeEmbedding(backbone.config.hidden_size, time_parts) if time_parts else None
+        return cls(config, backbone, items, candidate_head, time_embedding)
 
     def _dropout(self, vectors: Tensor) -> Tensor:
         return F.dropout(vectors, self.vector_dropout, self.training)
@@ -110,15 +125,24 @@ class RecModel(PreTrainedModel):
         """Return the backbone's token embeddings."""
         return self.backbone.get_input_embeddings()
 
-    def embed(self, input_ids: Tensor, owner: Tensor, owners: Items) -> Tensor:
-        """Return token embeddings (B, T, D) with the vectors of the items they speak of.
+    def entering(self, items: Items, times: Tensor | None = None) -> Tensor:
+        """Return what enters the tokens of K events or candidates, (B, K, D): item vectors and, of events, their time.
+
+        Args:
+            items: (B, K) of each row, as `ItemTable` gives them.
+            times: (B, K, 2) seconds since the event before, and the moment; None of candidates, and where none is read.
+        """
+        vectors = self._dropout(self.rec_head.input_vectors(items.text, items.input_residual))
+        return vectors if times is None else vectors + self.rec_time(times)
+
+    def embed(self, input_ids: Tensor, owner: Tensor, entering: Tensor) -> Tensor:
+        """Return token embeddings (B, T, D) with what enters them.
 
         Args:
             input_ids: (B, T).
-            owner: (B, T) 1 + number of the item that a token belongs to; 0 or less for none.
-            owners: the items (B, K) of each row, as `ItemTable` gives them.
+            owner: (B, T) 1 + number of the event or candidate that a token belongs to; 0 or less for none.
+            entering: (B, K, D) what enters the tokens of each.
         """
-        entering = self._dropout(self.rec_head.input_vectors(owners.text, owners.input_residual))  # (B, K, D)
         entering = torch.cat([torch.zeros_like(entering[:, :1]), entering], dim=1)  # nothing enters the header
         index = owner.clamp(min=0)[..., None].expand(-1, -1, entering.shape[-1])
         return self.get_input_embeddings()(input_ids) + entering.gather(1, index)
@@ -137,29 +161,35 @@ class RecModel(PreTrainedModel):
         branch: Tensor | None = None,
         candidates: Tensor | None = None,
         candidate_events: Tensor | None = None,
+        times: Tensor | None = None,
+        query_times: Tensor | None = None,
     ) -> RecModelOutput:
         """Read a batch of histories; the arguments are those of `llmrec.text.batch.Batch`."""
         num_events = items.shape[1]
         with _float32(input_ids.device):
             known = self.rec_items()
             embeddings = self.rec_head.item_embeddings(known.text, known.output_residual)  # (N, D)
-            owners, owner, trunk = items, block, block
+            rows = items.clamp(min=0)
+            parts = [self.entering(known.map(lambda each: each[rows]), times)]  # (B, L, D) each, but candidates
+            owner = pooled = block
+            if branch is not None:
+                pooled = state_blocks(block, branch, num_events)
+                parts.append(torch.zeros_like(parts[0]) if query_times is None else self.rec_time(query_times))
+                owner = torch.where(branch < 0, num_events - branch, block)
             if branch is not None and candidates is not None:
-                owners = torch.cat([items, candidates], dim=1)  # (B, L + C)
-                owner = torch.where(branch == TRUNK, block, num_events + branch)
-                trunk = torch.where(branch == TRUNK, block, PADDING)
-            rows = owners.clamp(min=0)
-            tokens = self.embed(input_ids, owner, known.map(lambda each: each[rows]))
+                asked = candidates.clamp(min=0)
+                parts.append(self.entering(known.map(lambda each: each[asked])))
+                owner = torch.where(branch > 0, 2 * num_events + branch, owner)
+            tokens = self.embed(input_ids, owner, torch.cat(parts, dim=1))
         mask = attention_mask(block, self.causal, branch)
         hidden = run_backbone(self.backbone, tokens, position_ids + self.position_offset, mask)
         with _float32(input_ids.device):
-            read = pool_blocks(hidden, trunk, num_events, self.config.pooling)
-            events, real = embeddings[rows[:, :num_events]], items != PADDING
+            read = pool_blocks(hidden, pooled, num_events, self.config.pooling)
+            events, real = embeddings[rows], items != PADDING
             states = self.rec_head.user_states(self._dropout(read), self._dropout(events), real)
             output = RecModelOutput(states, embeddings, self.rec_head.scale, known.bias)
             if branch is None or candidates is None or candidate_events is None:
                 return output
-            asked = rows[:, num_events:]
             index = candidate_events[..., None].expand(-1, -1, states.shape[-1])
             dual = (states.gather(1, index) * embeddings[asked]).sum(-1) * output.scale
             dual = dual if known.bias is None else dual + known.bias[asked]

@@ -14,7 +14,7 @@ from llmrec.models.backbone import run_backbone
 from llmrec.models.items import Items
 from llmrec.models.modeling import RecModel
 from llmrec.models.pooling import pool_blocks
-from llmrec.text.batch import HEADER, TRUNK
+from llmrec.text.batch import HEADER, TRUNK, Query
 
 Block = Sequence[int]
 """Token ids of one event or candidate."""
@@ -52,18 +52,19 @@ class Reading:
         return self._events.shape[1]
 
     @torch.inference_mode()
-    def append(self, blocks: Sequence[Block], items: Items) -> None:
+    def append(self, blocks: Sequence[Block], items: Items, times: np.ndarray | None = None) -> None:
         """Read L further events.
 
         Args:
             blocks: their tokens.
             items: their items, as `ItemTable` gives them (L, ...).
+            times: (L, 2) seconds since the event before, and the moment, where the model embeds them.
         """
         first = self.num_events + 1
         header = [] if self.num_events else self._header  # alone it would cost a look at every weight
         numbers = [HEADER] * len(header)
         numbers += np.repeat(np.arange(first, first + len(blocks)), [len(block) for block in blocks]).tolist()
-        hidden = self._run([*header, *(token for block in blocks for token in block)], numbers, items)
+        hidden = self._run([*header, *(token for block in blocks for token in block)], numbers, items, times)
         head = self.model.rec_head
         embedded = head.item_embeddings(items.text, items.output_residual)[None]
         self._events = torch.cat([self._events, embedded], dim=1)
@@ -71,45 +72,63 @@ class Reading:
         self._state = pool_blocks(hidden, last, 1, self.model.config.pooling)
 
     @torch.inference_mode()
-    def user_state(self) -> Tensor:
-        """Return c(u) after the newest event, (D,)."""
-        states = self._state.expand(-1, self.num_events, -1)
+    def user_state(self, query: Query | None = None) -> Tensor:
+        """Return c(u) after the newest event, (D,), as a query block behind it reads it if one is given."""
+        state = self._state
+        if query is not None:
+            model, ids = self.model, torch.tensor([query.block], device=self.device)
+            tokens = model.get_input_embeddings()(ids)
+            if query.embedded:
+                tokens = tokens + model.rec_time(torch.tensor(query.time, device=self.device))
+            numbers = torch.full_like(ids, -1)
+            state = pool_blocks(self._beside(tokens, numbers), -numbers, 1, model.config.pooling)
+        states = state.expand(-1, self.num_events, -1)
         real = torch.ones(1, self.num_events, dtype=torch.bool, device=self.device)
         return self.model.rec_head.user_states(states, self._events, real)[0, -1]
 
     @torch.inference_mode()
-    def candidate_scores(self, blocks: Sequence[Block], items: Items) -> Tensor:
+    def candidate_scores(self, blocks: Sequence[Block], items: Items, query: Query | None = None) -> Tensor:
         """Score C candidates behind the newest event, in one pass over their tokens; the history is as it was after.
 
         Args:
             blocks: their tokens.
             items: their items (C, ...).
+            query: when it is asked, for the dual head's share of a score; candidates themselves do not see it.
 
         Returns:
             (C,) scores of the candidate head.
         """
-        model, sizes = self.model, [len(block) for block in blocks]
-        branch = torch.repeat_interleave(torch.arange(1, len(blocks) + 1), torch.tensor(sizes))[None].to(self.device)
+        model, sizes = self.model, torch.tensor([len(block) for block in blocks])
+        branch = torch.repeat_interleave(torch.arange(1, len(blocks) + 1), sizes)[None].to(self.device)
         ids = torch.tensor([[token for block in blocks for token in block]], device=self.device)
+        tokens = model.embed(ids, branch, model.entering(items.map(lambda each: each[None])))
+        hidden = self._beside(tokens, branch)
+        embedded = model.rec_head.item_embeddings(items.text, items.output_residual)
+        dual = embedded @ self.user_state(query) * model.rec_head.scale
+        dual = dual if items.bias is None else dual + items.bias
+        return model.candidate_head(model.candidate_states(hidden, branch, len(blocks)), dual[None])[0]
+
+    def _beside(self, tokens: Tensor, branch: Tensor) -> Tensor:
+        """Read branches behind the newest event and forget them: tokens (1, T, D), branch after branch."""
+        model = self.model
+        sizes = torch.unique_consecutive(branch[0], return_counts=True)[1].tolist()
         positions = torch.cat([torch.arange(size) for size in sizes])[None].to(self.device) + self.num_tokens
-        tokens = model.embed(ids, branch, items.map(lambda each: each[None]))
         block = torch.cat([self._block, torch.full_like(branch, self.num_events)], dim=1)
         branches = torch.cat([torch.full_like(self._block, TRUNK), branch], dim=1)
         mask = attention_mask(block, model.causal, branches, self.num_tokens)
         hidden = run_backbone(model.backbone, tokens, positions + model.position_offset, mask, self._cache)
-        self._cache.crop(-ids.shape[1])
-        embedded = model.rec_head.item_embeddings(items.text, items.output_residual)
-        dual = embedded @ self.user_state() * model.rec_head.scale
-        dual = dual if items.bias is None else dual + items.bias
-        return model.candidate_head(model.candidate_states(hidden, branch, len(blocks)), dual[None])[0]
+        self._cache.crop(-branch.shape[1])
+        return hidden
 
     @torch.inference_mode()
-    def _run(self, ids: list[int], numbers: list[int], items: Items) -> Tensor:
+    def _run(self, ids: list[int], numbers: list[int], items: Items, times: np.ndarray | None) -> Tensor:
         """Read tokens (T,) of events `numbers` (T,) behind the cache and keep them there; return (1, T, D)."""
         model, before = self.model, self.num_tokens
         new = torch.tensor([numbers], dtype=torch.long, device=self.device)
         input_ids = torch.tensor([ids], dtype=torch.long, device=self.device)
-        tokens = model.embed(input_ids, new - self.num_events, items.map(lambda each: each[None]))
+        when = None if times is None else torch.as_tensor(times, device=self.device)[None]
+        entering = model.entering(items.map(lambda each: each[None]), when)
+        tokens = model.embed(input_ids, new - self.num_events, entering)
         self._block = torch.cat([self._block, new], dim=1)
         positions = torch.arange(before, self.num_tokens, device=self.device)[None] + model.position_offset
         mask = attention_mask(self._block, model.causal, None, before)

@@ -146,7 +146,10 @@ class CandidateScorer:
         model, end = self.rec_model, int(question.events[0]) + 1
         table, device = model.rec_items, model.device
         reading = Reading(model, self.processor.header)
-        reading.append(question.row.blocks[:end], table(torch.as_tensor(question.row.items[:end], device=device)))
+        row = question.row
+        times = None if row.times is None else row.times[:end]
+        reading.append(row.blocks[:end], table(torch.as_tensor(row.items[:end], device=device)), times)
+        query = next((one for one in row.queries if one.event == end - 1), None)
         for chunk in chunks:
             items = table(torch.as_tensor(question.items[chunk], device=device))
-            yield reading.candidate_scores([branch.block for branch in branches[chunk]], items)
+            yield reading.candidate_scores([branch.block for branch in branches[chunk]], items, query)

@@ -58,11 +58,13 @@ class CascadeScorer:
     def question(self, cases: Any, case: int, items: np.ndarray) -> Question:
         """Return the question for a case: its history, as the ranker reads it, and items (C,)."""
         processor, user, end = self.ranker.processor, cases.user[case], int(cases.position[case])
-        history = cases.items[user][:end]
-        blocks = processor.blocks(history, cases.timestamps[user][:end], self.ranker.texts)
+        history, timestamps = cases.items[user][:end], cases.timestamps[user][:end]
+        blocks = processor.blocks(history, timestamps, self.ranker.texts)
         start, first, _ = processor.windows(blocks)[-1]
-        row = processor.read(history, blocks, Window(start, first, end))
-        return Question(row, items, np.full(len(items), len(row.items) - 1))
+        row = processor.read(history, blocks, Window(start, first, end), timestamps)
+        last = len(row.items) - 1
+        row = processor.ask(row, timestamps, np.array([last]), cases.now[[case]])
+        return Question(row, items, np.full(len(items), last))
 
     @torch.inference_mode()
     def _vectors(self) -> np.ndarray:

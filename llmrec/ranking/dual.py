@@ -48,17 +48,19 @@ class DualScorer:
         by_user: dict[int, list[int]] = {}
         for case, user in enumerate(cases.user.tolist()):
             by_user.setdefault(user, []).append(case)
-        found = []
+        found, now = [], cases.now
         for user, numbers in by_user.items():
             positions = cases.position[numbers]
             length = int(positions.max())  # nothing from the last target on is looked at
-            items = cases.items[user][:length]
-            blocks = self.processor.blocks(items, cases.timestamps[user][:length], self.texts)
+            items, timestamps = cases.items[user][:length], cases.timestamps[user][:length]
+            blocks = self.processor.blocks(items, timestamps, self.texts)
             for window in self.processor.windows(blocks):
                 here = (positions - 1 >= window.first) & (positions - 1 < window.end)
                 if here.any():
-                    row = self.processor.read(items, blocks, window)
-                    found.append((row, np.asarray(numbers)[here], positions[here] - 1 - row.offset))
+                    row = self.processor.read(items, blocks, window, timestamps)
+                    chosen, events = np.asarray(numbers)[here], positions[here] - 1 - row.offset
+                    row = self.processor.ask(row, timestamps, events, now[chosen])
+                    found.append((row, chosen, events))
         return found
 
     @torch.inference_mode()

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from llmrec.data.catalog import Catalog
 from llmrec.models.attention import attention_mask
 from llmrec.models.backbone import is_causal, max_positions, position_offset, run_backbone
-from llmrec.text.processor import Processor
+from llmrec.text.processor import MAX_QUERY_TOKENS, Processor
 
 TOKENS_PER_BATCH = 4096
 
@@ -72,10 +72,11 @@ def encode_catalog(backbone: PreTrainedModel, processor: Processor, catalog: Cat
         ValueError: if a full window does not fit the checkpoint's positions.
     """
     config = processor.config
-    longest = config.max_tokens + config.max_vector_events
-    if longest > max_positions(backbone):
+    queried = MAX_QUERY_TOKENS if processor.asks_now else 0
+    if config.max_tokens + config.max_vector_events + queried > max_positions(backbone):
+        behind = f" + {queried} of a query" if queried else ""
         raise ValueError(
-            f"max_tokens={config.max_tokens!r} + max_vector_events={config.max_vector_events!r} exceed the "
+            f"max_tokens={config.max_tokens!r} + max_vector_events={config.max_vector_events!r}{behind} exceed the "
             f"{max_positions(backbone)} positions of the checkpoint: lower one of them."
         )
     texts = [processor.item_text(catalog.attributes(index)) for index in range(len(catalog))]

@@ -15,8 +15,9 @@ from llmrec.models.modeling import RecModel
 from llmrec.models.reading import Reading
 from llmrec.ranking.planning import cached_tokens, chunk_candidates
 from llmrec.ranking.ranks import top_k
+from llmrec.text.batch import Query
 from llmrec.text.processor import Processor
-from llmrec.text.request import Event, Request
+from llmrec.text.request import Event, Moment, Request, now_after
 
 MAX_PASS_MIB = 64.0
 Candidate = str | Mapping[str, str]
@@ -26,8 +27,10 @@ Candidate = str | Mapping[str, str]
 class OpenHistory:
     """A history with what the model computed of it: a new event costs its own tokens, a candidate its own.
 
-    Equal to reading the whole history again. When the text budget is full and the window moves on, the new window is
-    read, once. Worthless once the model's weights or its items change; `HistoryStore` sees to that.
+    Equal to reading the whole history again, at whatever moment it is asked: now stands behind what is kept. When the
+    text budget is full and the window moves on, the new window is read, once. Worthless once the model's weights or its
+    items change; `HistoryStore` sees to that. Where the items changed every use is an error: what was read points at
+    rows of the table that was.
 
     Args:
         model: in evaluation mode.
@@ -50,11 +53,13 @@ class OpenHistory:
     ) -> None:
         self.model, self.processor, self.catalog = model, processor, catalog
         self._encode = encode
+        self._edition = model.rec_items.edition
         self._new: list[dict[str, str]] = []
         self._new_text = torch.empty(0, model.rec_items.text.shape[1], device=model.device)
         request = Request(catalog, history, new=self._new)
         self.history: list[Event] = list(history)
         self._items: list[int] = request.items.tolist()
+        self._timestamps: list[int] = request.timestamps.tolist()
         self._blocks = processor.blocks(request.items, request.timestamps, request)
         self._reading = Reading(model, processor.header)
         self._begins = (-1, -1)  # first event of the pass, first event read as text
@@ -64,30 +69,40 @@ class OpenHistory:
         """Read one more event.
 
         Raises:
-            ValueError: if it is earlier than the last one, or neither known nor has text; nothing has changed then.
+            ValueError: if it is earlier than the last one, or neither known nor has text, or the catalogue changed;
+                nothing has changed here then.
         """
+        self._check_items()
         request = Request(self.catalog, [*self.history[-1:], event], new=self._new)
         block = self.processor.blocks(request.items, request.timestamps, request)[-1]
         self.history.append(event)
         self._items.append(int(request.items[-1]))
+        self._timestamps.append(int(request.timestamps[-1]))
         self._blocks.append(block)
         self._read_on()
 
-    def score(self, candidates: Sequence[Candidate]) -> list[float]:
+    def score(self, candidates: Sequence[Candidate], now: Moment | None = None) -> list[float]:
         """Score candidates: item ids, or dicts of text for items the catalogue lacks; as `Recommender.score`.
+
+        Args:
+            candidates: what to score.
+            now: when it is asked; the time of the last event by default.
 
         Returns:
             One score per candidate, in their order; none for none.
         """
         if isinstance(candidates, (str, Mapping)):
             raise TypeError(f"candidates {candidates!r} are no list: give a list of item ids or dicts of text.")
+        self._check_items()
         if not candidates:
             return []
         events = [{"item_id": entry} if isinstance(entry, str) else entry for entry in candidates]
-        request = Request(self.catalog, self.history[-1:], events, new=self._new)
-        return self._score(request.candidates).tolist()
+        request = Request(self.catalog, self.history[-1:], events, new=self._new, now=now)
+        return self._score(request.candidates, self._query(now)).tolist()
 
-    def rank(self, scores: Tensor, k: int, exclude_seen: bool, num_candidates: int) -> list[tuple[int, float]]:
+    def rank(
+        self, scores: Tensor, k: int, exclude_seen: bool, num_candidates: int, now: Moment | None = None
+    ) -> list[tuple[int, float]]:
         """Return the `k` best (item row, score), best first; where there is a candidate head it ranks the proposals.
 
         Args:
@@ -95,7 +110,9 @@ class OpenHistory:
             k: how many.
             exclude_seen: whether items of the history are left out.
             num_candidates: proposals for the candidate head; at least `k` are taken.
+            now: when it is asked, as for `user_state`.
         """
+        self._check_items()
         known = np.array(self._items)
         seen = [np.unique(known[known < len(self.catalog)])] if exclude_seen else None
         if not self._has_candidate_head:
@@ -103,27 +120,41 @@ class OpenHistory:
             return [(int(item), float(scores[item])) for item in best if item >= 0]
         proposed = top_k(scores[None], max(k, num_candidates), seen)[0]
         proposed = proposed[proposed >= 0]
-        found = self._score(proposed.numpy())
+        found = self._score(proposed.numpy(), self._query(now))
         order = found.argsort(descending=True, stable=True)[:k]
         return [(int(proposed[place]), float(found[place])) for place in order]
 
-    @property
-    def user_state(self) -> Tensor:
-        """c(u) after the newest event, (D,)."""
-        return self._reading.user_state()
+    def user_state(self, now: Moment | None = None) -> Tensor:
+        """Return c(u) after the newest event, (D,), as it is now: by default at the time of that event.
+
+        Raises:
+            ValueError: if now is before it, or no time.
+        """
+        self._check_items()
+        return self._reading.user_state(self._query(now))
+
+    def _query(self, now: Moment | None) -> Query | None:
+        """Return the query block of a moment, if the model is told of it."""
+        last = self._timestamps[-1]
+        moment = now_after(last, now)
+        return self.processor.query(len(self._items) - 1, last, moment) if self.processor.asks_now else None
+
+    def _check_items(self) -> None:
+        if self.model.rec_items.edition is not self._edition:
+            raise ValueError("the catalogue changed since this history was opened: open the history again.")
 
     @property
     def _has_candidate_head(self) -> bool:
         return hasattr(self.model, "candidate_head")
 
     @torch.inference_mode()
-    def _score(self, rows: np.ndarray) -> Tensor:
+    def _score(self, rows: np.ndarray, query: Query | None) -> Tensor:
         """Return the scores (C,) of item rows (C,), on the CPU."""
         items = self._gather(rows)
         if not self._has_candidate_head:
             head = self.model.rec_head
             embedded = head.item_embeddings(items.text, items.output_residual).double()
-            scores = embedded @ self.user_state.double() * head.scale
+            scores = embedded @ self._reading.user_state(query).double() * head.scale
             return (scores if items.bias is None else scores + items.bias).float().cpu()
         blocks = [self.processor.candidate_block(self._attributes(row)) for row in rows.tolist()]
         backbone, sizes = self.model.backbone, [len(block) for block in blocks]
@@ -131,7 +162,7 @@ class OpenHistory:
         chunks = chunk_candidates(backbone, self._reading.num_tokens, sizes, MAX_PASS_MIB, limit)
         parts = []
         for chunk in chunks:
-            parts.append(self._reading.candidate_scores(blocks[chunk], items.map(itemgetter(chunk))))
+            parts.append(self._reading.candidate_scores(blocks[chunk], items.map(itemgetter(chunk)), query))
         return torch.cat(parts).cpu()
 
     def _attributes(self, row: int) -> dict[str, str]:
@@ -157,9 +188,10 @@ class OpenHistory:
     def _read_on(self) -> None:
         """Read the events that were not read yet; all of the window where it has moved."""
         window = self.processor.windows(self._blocks)[-1]
-        row = self.processor.read(np.array(self._items), self._blocks, window)
+        row = self.processor.read(np.array(self._items), self._blocks, window, np.array(self._timestamps))
         if (row.offset, window.start) != self._begins:
             self._reading = Reading(self.model, self.processor.header)
             self._begins = (row.offset, window.start)
         begin = self._reading.num_events
-        self._reading.append(row.blocks[begin:], self._gather(row.items[begin:]))
+        times = None if row.times is None else row.times[begin:]
+        self._reading.append(row.blocks[begin:], self._gather(row.items[begin:]), times)

@@ -21,6 +21,7 @@ def pair_questions(cases: Any, processor: Processor, texts: ItemTexts) -> Iterat
         processor: turns events into tokens.
         texts: the items' attributes.
     """
+    now = cases.now
     by_user: dict[int, list[int]] = {}
     for case, user in enumerate(cases.user.tolist()):
         by_user.setdefault(user, []).append(case)
@@ -28,13 +29,15 @@ def pair_questions(cases: Any, processor: Processor, texts: ItemTexts) -> Iterat
         numbers = np.array(found)
         positions = cases.position[numbers]
         end = int(positions.max())  # nothing from the last case on is looked at
-        items = cases.items[user]
-        blocks = processor.blocks(items[:end], cases.timestamps[user][:end], texts, cases.liked[user][:end])
+        items, timestamps = cases.items[user], cases.timestamps[user][:end]
+        blocks = processor.blocks(items[:end], timestamps, texts, cases.liked[user][:end])
         for window in processor.windows(blocks):
             here = (positions - 1 >= window.first) & (positions - 1 < window.end)
             if here.any():
-                row = processor.read(items[:end], blocks, window)
-                yield numbers[here], Question(row, items[positions[here]], positions[here] - 1 - row.offset)
+                row = processor.read(items[:end], blocks, window, timestamps)
+                events = positions[here] - 1 - row.offset
+                row = processor.ask(row, timestamps, events, now[numbers[here]])
+                yield numbers[here], Question(row, items[positions[here]], events)
 
 
 def pair_scores(scorer: CandidateScorer, cases: Any) -> np.ndarray:

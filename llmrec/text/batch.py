@@ -1,8 +1,8 @@
 """The one tensor contract between text and models: what a batch of passes holds.
 
-A pass is one row: the header, then one block of tokens per event, then branches: blocks of candidates that hang on the
-history behind one of its events. `block` and `branch` say which token belongs where, so masks, pooling and item vectors
-need nothing else, and padding may stand on either side.
+A pass is one row: the header, then one block of tokens per event, then branches that hang on the history behind one of
+its events: blocks of candidates, and query blocks, which say when it is asked what comes next. `block` and `branch` say
+which token belongs where, so masks, pooling and item vectors need nothing else, and padding may stand on either side.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmrec.text.moments import NO_TIME
+
 PADDING = -1
 """Block of a padding token, and item of a padding event."""
 HEADER = 0
@@ -22,7 +24,7 @@ HEADER = 0
 
 
 TRUNK = 0
-"""Branch of the tokens of header and events; branch c of a pass has the number c + 1."""
+"""Branch of the tokens of header and events; candidate c of a pass is branch c + 1, the query of event l is -l - 1."""
 
 
 class Branch(NamedTuple):
@@ -36,6 +38,19 @@ class Branch(NamedTuple):
     """Index in the pass of the last event it sees."""
 
 
+class Query(NamedTuple):
+    """The moment at which it is asked what comes after an event."""
+
+    event: int
+    """Index in the pass of that event, the last it sees; an event has one query at most."""
+    block: Sequence[int]
+    """Its token ids, at least one."""
+    time: tuple[int, int]
+    """Seconds since the event, and the moment itself; `NO_TIME` where they are not known."""
+    embedded: bool = False
+    """Whether the model embeds it beside the words."""
+
+
 @dataclass(frozen=True)
 class Pass:
     """One row of a batch, before padding.
@@ -46,6 +61,9 @@ class Pass:
         offset: position in the whole history of the first event here.
         first: index of the first event whose state this pass is for; earlier ones are context.
         branches: C candidates.
+        queries: at most one per event, in any order. They see the history and no candidate, and no candidate sees them.
+        times: (L, 2) seconds since the event before each, and its moment, as `event_times` gives them; None where the
+            model embeds no time.
     """
 
     items: np.ndarray
@@ -53,6 +71,14 @@ class Pass:
     offset: int = 0
     first: int = 0
     branches: Sequence[Branch] = ()
+    queries: Sequence[Query] = ()
+    times: np.ndarray | None = None
+
+    @property
+    def hanging(self) -> list[tuple[int, int, Sequence[int]]]:
+        """The number of each branch, the event that it hangs on, and its tokens: candidates first."""
+        candidates = [(number, one.event, one.block) for number, one in enumerate(self.branches, start=1)]
+        return candidates + [(-1 - one.event, one.event, one.block) for one in self.queries]
 
 
 class _Histories(TypedDict):
@@ -63,21 +89,26 @@ class _Histories(TypedDict):
 
 
 class Batch(_Histories, total=False):
-    """Tensors of a batch; all int64. The last three are there where a pass has branches.
+    """Tensors of a batch; all int64. `branch` is there where a pass has branches, the two of candidates
+    where candidates are, the times where the model embeds them.
 
     input_ids: (B, T) token ids.
     position_ids: (B, T) position of each token, counted from the first real token of its row; a branch's go on from the
         last token it sees.
     block: (B, T) `PADDING`, `HEADER`, or 1 + index of the event; of a branch, that of the last event it sees.
     items: (B, L) row of each event's item in the item table, or `PADDING`.
-    branch: (B, T) `TRUNK`, or 1 + index of the candidate.
+    branch: (B, T) `TRUNK`, or 1 + index of the candidate, or -(1 + index of the event) in the query block behind it.
     candidates: (B, C) row of each candidate in the item table, or `PADDING`.
     candidate_events: (B, C) index of the last event that each candidate sees.
+    times: (B, L, 2) seconds since the event before each event, and its moment.
+    query_times: (B, L, 2) seconds between each event and the query behind it, and the moment of that query.
     """
 
     branch: Tensor
     candidates: Tensor
     candidate_events: Tensor
+    times: Tensor
+    query_times: Tensor
 
 
 def collate(passes: Sequence[Pass], header: Sequence[int], pad_token_id: int, padding_side: str = "right") -> Batch:
@@ -114,15 +145,23 @@ def collate(passes: Sequence[Pass], header: Sequence[int], pad_token_id: int, pa
         block=torch.from_numpy(block),
         items=torch.from_numpy(items),
     )
+    if any(row.hanging for row in passes):
+        batch["branch"] = torch.from_numpy(branch)
     if num_candidates := max(len(row.branches) for row in passes):
         candidates = np.full((len(passes), num_candidates), PADDING, dtype=np.int64)
         candidate_events = np.zeros_like(candidates)
         for index, one in enumerate(passes):
             candidates[index, : len(one.branches)] = [entry.item for entry in one.branches]
             candidate_events[index, : len(one.branches)] = [entry.event for entry in one.branches]
-        batch["branch"] = torch.from_numpy(branch)
         batch["candidates"] = torch.from_numpy(candidates)
         batch["candidate_events"] = torch.from_numpy(candidate_events)
+    if passes[0].times is not None:
+        times, query_times = np.full((2, len(passes), num_events, 2), NO_TIME, dtype=np.int64)
+        for index, one in enumerate(passes):
+            times[index, : len(one.blocks)] = np.asarray(one.times)
+            for query in one.queries:
+                query_times[index, query.event] = query.time
+        batch["times"], batch["query_times"] = torch.from_numpy(times), torch.from_numpy(query_times)
     return batch
 
 
@@ -139,17 +178,15 @@ def _tokens(row: Pass, header: Sequence[int]) -> _Tokens:
     sizes = [len(header), *map(len, row.blocks)]
     ends = np.cumsum(sizes)  # of the header and of each event
     width = int(ends[-1])
-    hanging = [len(entry.block) for entry in row.branches]
-    parts = [np.asarray(part, dtype=np.int64) for part in (header, *row.blocks, *(b.block for b in row.branches))]
-    starts = [np.arange(ends[entry.event + 1], ends[entry.event + 1] + len(entry.block)) for entry in row.branches]
+    numbers, events, hanging = zip(*row.hanging, strict=True) if row.hanging else ((), (), ())
+    lengths = list(map(len, hanging))
+    parts = [np.asarray(part, dtype=np.int64) for part in (header, *row.blocks, *hanging)]
+    starts = [np.arange(ends[event + 1], ends[event + 1] + size) for event, size in zip(events, lengths, strict=True)]
     return _Tokens(
         ids=np.concatenate(parts),
         positions=np.concatenate([np.arange(width), *starts]),
         block=np.concatenate(
-            [
-                np.repeat(np.arange(len(sizes)), sizes),
-                np.repeat([entry.event + 1 for entry in row.branches], hanging).astype(np.int64),
-            ]
+            [np.repeat(np.arange(len(sizes)), sizes), np.repeat(np.array(events, dtype=np.int64) + 1, lengths)]
         ),
-        branch=np.concatenate([np.full(width, TRUNK), np.repeat(np.arange(1, len(hanging) + 1), hanging)]),
+        branch=np.concatenate([np.full(width, TRUNK), np.repeat(np.array(numbers, dtype=np.int64), lengths)]),
     )

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from llmrec.configuration import RecommenderConfig
-from llmrec.text.batch import Batch, Pass, collate
+from llmrec.text.batch import Batch, Pass, Query, collate
+from llmrec.text.moments import NO_TIME, event_times, known
 from llmrec.text.serializer import Serializer
 from llmrec.text.windows import Window, text_windows
+
+MAX_QUERY_TOKENS = 32
+"""Tokens that a query block may have."""
 
 
 class ItemTexts(Protocol):
@@ -66,27 +71,24 @@ class Processor:
 
         Args:
             items: (L,) item rows, oldest first.
-            timestamps: (L,) seconds since the epoch.
+            timestamps: (L,) seconds since the epoch, or `NO_TIME`.
             texts: the items' attributes.
             liked: (L,) bool, whether the user liked each; None where nobody said.
 
         An event that alone exceeds the budget stands as its item vector.
         """
-        gaps = np.diff(timestamps, prepend=timestamps[:1]) if self.serializer.reads_time else None
+        times = event_times(timestamps).tolist()
         return [
             self._block(
                 self.serializer.event(
                     texts.attributes(int(item)),
-                    self._gap(gaps, position),
+                    known(times[position][0]),
                     None if liked is None else bool(liked[position]),
+                    known(times[position][1]),
                 )
             )
             for position, item in enumerate(items)
         ]
-
-    @staticmethod
-    def _gap(gaps: np.ndarray | None, position: int) -> int | None:
-        return int(gaps[position]) if gaps is not None and position else None
 
     def _block(self, text: str) -> list[int]:
         block = self._blocks.get(text)
@@ -100,8 +102,29 @@ class Processor:
         kept = self.config.window_overlap if overlap is None else overlap
         return text_windows([len(block) for block in blocks], self.budget, kept)
 
-    def read(self, items: np.ndarray, blocks: Sequence[Sequence[int]], window: Window) -> Pass:
-        """Return the pass of a window: events before its text stand as their item vector alone."""
+    def read(
+        self,
+        items: np.ndarray,
+        blocks: Sequence[Sequence[int]],
+        window: Window,
+        timestamps: np.ndarray | None = None,
+    ) -> Pass:
+        """Return the pass of a window: events before its text stand as their item vector alone.
+
+        Args:
+            items: item rows of the whole history, or as many as the window needs.
+            blocks: their token blocks.
+            window: the events to read.
+            timestamps: of all those items, in seconds; needed where the model embeds time.
+
+        Raises:
+            ValueError: if it does and there are none.
+        """
+        times = None
+        if self.embeds_time:
+            if timestamps is None:
+                raise ValueError("the model embeds time: give the events' timestamps to read.")
+            times = event_times(timestamps)
         begin = max(0, window.start - self.config.max_vector_events)
         vectors = [self.separator] * (window.start - begin)
         return Pass(
@@ -109,7 +132,56 @@ class Processor:
             blocks=[*vectors, *blocks[window.start : window.end]],
             offset=begin,
             first=window.first - begin,
+            times=None if times is None else times[begin : window.end],
         )
+
+    @property
+    def asks_now(self) -> bool:
+        """Whether a query block stands behind a history: it has words, or an embedding of now to carry."""
+        return self.serializer.asks_now or self.embeds_time
+
+    @property
+    def embeds_time(self) -> bool:
+        """Whether times go to the model beside the words."""
+        return bool(self.config.time_embedding)
+
+    def query(self, event: int, last: int, now: int) -> Query:
+        """Return the query behind an event.
+
+        Args:
+            event: its index in the pass.
+            last: its timestamp, in seconds, or `NO_TIME`.
+            now: when it is asked what comes next, in seconds, or `NO_TIME`; not before the event.
+
+        Raises:
+            ValueError: if now is before the event, or the block has more than `MAX_QUERY_TOKENS` tokens.
+        """
+        timed = NO_TIME not in (last, now)
+        if timed and now < last:
+            raise ValueError(f"now={now!r} is before the last event ({last!r}): give a later moment.")
+        gap = now - last if timed else NO_TIME
+        text = self.serializer.query(known(gap), known(now))
+        block = self._blocks.get(text)
+        if block is None:
+            block = self._blocks[text] = self._ids(text) + self.separator
+        if len(block) > MAX_QUERY_TOKENS:
+            raise ValueError(f"query {text!r} has {len(block)} tokens, {MAX_QUERY_TOKENS} are allowed: shorten it.")
+        return Query(event, block, (gap, now), self.embeds_time)
+
+    def ask(self, row: Pass, timestamps: np.ndarray, events: np.ndarray, now: np.ndarray) -> Pass:
+        """Return the pass with a query behind some of its events, or as it is where the model is told nothing of now.
+
+        Args:
+            row: from `read`.
+            timestamps: (at least L,) those of the whole history.
+            events: (Q,) their indices in the pass.
+            now: (Q,) when it is asked what comes after each, in seconds.
+        """
+        if not self.asks_now:
+            return row
+        last = timestamps[row.offset + events]
+        asked = zip(events.tolist(), last.tolist(), now.tolist(), strict=True)
+        return replace(row, queries=[self.query(*each) for each in asked])
 
     def candidate_block(self, attributes: dict[str, str]) -> list[int]:
         """Return the token block of a candidate: never cut, for a part of it would be another item.
@@ -133,11 +205,25 @@ class Processor:
 
     def num_tokens(self, row: Pass) -> int:
         """Return the tokens of a pass, header and branches included."""
-        return len(self.header) + sum(map(len, row.blocks)) + sum(len(branch.block) for branch in row.branches)
+        return len(self.header) + sum(map(len, row.blocks)) + sum(len(block) for *_, block in row.hanging)
 
     def batch(self, passes: Sequence[Pass]) -> Batch:
         """Pad passes to one batch, on the tokenizer's padding side."""
         return collate(passes, self.header, self.pad_token_id, self.tokenizer.padding_side)
+
+    def item_block(self, attributes: dict[str, str]) -> list[int]:
+        """Return the token block of an item's own text, cut where its embedding would cut it."""
+        return (
+            self._ids(self.item_text(attributes), split_special_tokens=True)[: self.config.max_item_tokens]
+            + self.separator
+        )
+
+    def item_tokens(self, text: str) -> list[int]:
+        """Return the tokens that the embedding of an item's text reads, special tokens included, as `encode_texts`."""
+        limit = self.config.max_item_tokens
+        tokens = self.tokenizer(text, truncation=True, max_length=limit, split_special_tokens=True)["input_ids"]
+        self.tokenizer.backend_tokenizer.no_truncation()  # it would be saved with the tokenizer
+        return tokens
 
     def item_text(self, attributes: dict[str, str]) -> str:
         """Return the text that an item's frozen embedding reads."""

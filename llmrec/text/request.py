@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from llmrec.data.catalog import Catalog
+from llmrec.text.moments import NO_TIME
 
 Event = Mapping[str, Any]
 """`item_id` of a known item or the text fields of an unknown one, and optionally `timestamp`."""
+Moment = int | float | str | datetime
+"""Seconds since the epoch, an ISO date, or a datetime; those without an offset are UTC."""
 MAX_SECONDS = 100_000_000_000
 """Seconds until the year 5138; a larger timestamp is in another unit."""
 NOT_TEXT = frozenset({"item_id", "timestamp", "event_type", "rating", "session_id"})
@@ -20,21 +23,27 @@ NOT_TEXT = frozenset({"item_id", "timestamp", "event_type", "rating", "session_i
 class Request:
     """One history and its candidates: known items by catalogue index, new ones behind them, each once.
 
+    Times are given to all events or to none. Equal ones are in order, earlier ones behind later ones are an error, and
+    so are milliseconds. None is compared with this machine's clock, so that a history may lie in the future.
+
     Args:
         catalog: the known items.
         history: events, oldest first.
         candidates: items to score.
         new: new items of other requests read with this one, which its own join; None starts a list.
+        now: when it is asked what comes next; the time of the last event by default.
 
     Attributes:
         new: text attributes of the items that the catalogue lacks.
         items: (L,) item rows of the history.
-        timestamps: (L,) seconds since the epoch; zero where no event has a time.
+        timestamps: (L,) seconds since the epoch; `NO_TIME` where no event has a time.
+        now: seconds since the epoch, or `NO_TIME`.
         candidates: (C,) item rows.
 
     Raises:
         TypeError: if the history is no list, or an event is no dict.
-        ValueError: if the history is empty or out of order, or an item is neither known nor has text.
+        ValueError: if the history is empty or out of order, now is before its last event, a time is none, or an item
+            is neither known nor has text.
     """
 
     def __init__(
@@ -43,6 +52,7 @@ class Request:
         history: Sequence[Event],
         candidates: Sequence[Event] = (),
         new: list[dict[str, str]] | None = None,
+        now: Moment | None = None,
     ) -> None:
         if isinstance(history, (str, Mapping)):
             raise TypeError(f"the history {history!r} is no list: give a list of events, oldest first.")
@@ -53,6 +63,7 @@ class Request:
         rows = [self._row(event, f"event {position}") for position, event in enumerate(history)]
         self.items = np.array(rows, dtype=np.int64)
         self.timestamps = _timestamps(history)
+        self.now = now_after(int(self.timestamps[-1]), now)
         rows = [self._row(event, f"candidate {position}") for position, event in enumerate(candidates)]
         self.candidates = np.array(rows, dtype=np.int64)
 
@@ -85,15 +96,20 @@ class Request:
 
 
 def _timestamps(history: Sequence[Event]) -> np.ndarray:
-    """Return the events' times (L,) in seconds; all zero where none has one.
+    """Return the events' times (L,) in seconds; all `NO_TIME` where none has one.
 
     Raises:
         ValueError: if some have a time and some not, the unit is not seconds, or the order is not that of time.
     """
     given = [event.get("timestamp") for event in history]
     if all(value is None for value in given):
-        return np.zeros(len(given), dtype=np.int64)
-    seconds = [_seconds(value, position) for position, value in enumerate(given)]
+        return np.full(len(given), NO_TIME, dtype=np.int64)
+    for position, value in enumerate(given):
+        if value is None:
+            raise ValueError(
+                f"event {position}: timestamp {value!r}: give seconds since the epoch to all events or to none."
+            )
+    seconds = [_seconds(value, f"event {position}: timestamp") for position, value in enumerate(given)]
     for position in range(1, len(seconds)):
         if seconds[position] < seconds[position - 1]:
             raise ValueError(
@@ -103,21 +119,37 @@ def _timestamps(history: Sequence[Event]) -> np.ndarray:
     return np.array(seconds, dtype=np.int64)
 
 
-def _seconds(value: Any, position: int) -> int:
+def now_after(last: int, now: Moment | None) -> int:
+    """Return the moment of a request in seconds.
+
+    Args:
+        last: time of the last event, in seconds, or `NO_TIME`.
+        now: when it is asked; None takes the time of the last event.
+
+    Raises:
+        ValueError: if it is no time, or before the last event.
+
+    >>> now_after(1_600_000_000, None), now_after(1_600_000_000, "2020-09-14")
+    (1600000000, 1600041600)
+    """
+    if now is None:
+        return last
+    seconds = _seconds(now, "now")
+    if seconds < last:
+        raise ValueError(f"now={now!r} ({seconds}) is before the last event ({last}): give a later moment, or none.")
+    return seconds
+
+
+def _seconds(value: Any, place: str) -> int:
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value.removesuffix("Z") + "+00:00" * value.endswith("Z"))
         except ValueError:
-            raise ValueError(f"event {position}: timestamp {value!r} is neither seconds nor an ISO date.") from None
+            raise ValueError(f"{place} {value!r} is neither seconds nor an ISO date.") from None
     if isinstance(value, datetime):
         value = (value if value.tzinfo else value.replace(tzinfo=timezone.utc)).timestamp()
-    if value is None or isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise ValueError(
-            f"event {position}: timestamp {value!r}: give seconds since the epoch to all events or to none."
-        )
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise ValueError(f"{place} {value!r} is no time: give seconds since the epoch, an ISO date or a datetime.")
     if not 0 <= value < MAX_SECONDS:
-        raise ValueError(
-            f"event {position}: timestamp {value!r} is no time in seconds since the epoch.\n"
-            "Divide milliseconds by 1000."
-        )
+        raise ValueError(f"{place} {value!r} is no time in seconds since the epoch.\nDivide milliseconds by 1000.")
     return int(value)

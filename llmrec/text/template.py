@@ -16,8 +16,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 TEMPLATE_NAME = "prompt.json"
-EVENT_FIELDS = frozenset({"gap", "verdict"})
-"""Fields that belong to an event instead of its item: the time since the one before, and `liked` or `disliked`."""
+TIME_FIELDS = frozenset({"gap", "weekday", "daypart"})
+"""Fields of a moment: the time since the event before, the weekday, the part of the day."""
+EVENT_FIELDS = TIME_FIELDS | {"verdict"}
+"""Fields that belong to an event instead of its item: its time, and `liked` or `disliked`."""
 
 _TOKEN = re.compile(r"\{([^{}]*)\}|([\[\]{}])")
 
@@ -28,12 +30,16 @@ class PromptTemplate:
 
     Attributes:
         header: the text before the history; has no fields.
-        event: pattern of one event; may use `{gap}`, the time since the event before it, and `{verdict}`, liked or
-            disliked. Empty lets every event stand as its item vector alone, one position each: long histories at
-            little cost.
+        event: pattern of one event; may use `{gap}`, the time since the event before it (nothing below 30 minutes,
+            which is one session), `{weekday}` and `{daypart}`, and `{verdict}`, liked or disliked. All of them can be
+            missing, so give them in brackets. Empty lets every event stand as its item vector alone, one position each:
+            long histories at little cost.
         item: pattern of an item's own text, which its frozen embedding reads.
         candidate: pattern of a candidate that a candidate head scores. Empty takes the event's, without its time, or
             the item's.
+        query: pattern of the block behind the history that says when it is asked, such as
+            `now[: {gap}][, {weekday} {daypart}]`, where `{gap}` is the time since the last event. It knows of no item.
+            Empty says nothing of now.
         answers: the words for yes and no, whose logits the verbalizer head compares.
         max_words: field to the number of words it is cut to in an event or candidate, in candidates alone where events
             are empty; a field without one is not cut. An item's own text is cut in tokens instead
@@ -48,11 +54,12 @@ class PromptTemplate:
     event: str = "{title}"
     item: str = "{title}"
     candidate: str = ""
+    query: str = ""
     answers: tuple[str, str] = ("Yes", "No")
     max_words: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("header", "event", "item", "candidate"):
+        for name in ("header", "event", "item", "candidate", "query"):
             pattern = getattr(self, name)
             if not isinstance(pattern, str):
                 raise ValueError(f"{name} {pattern!r} is no text: give a pattern such as '{{title}}'.")
@@ -67,6 +74,11 @@ class PromptTemplate:
                 )
             if name != "event" and (timed := field_names(pattern) & EVENT_FIELDS):
                 raise ValueError(f"{name} pattern {pattern!r} uses {sorted(timed)}, which only events have.")
+        if others := sorted(field_names(self.query) - TIME_FIELDS):
+            raise ValueError(
+                f"query pattern {self.query!r} uses {others}: of what comes next only the time is known.\n"
+                f"Use some of {', '.join(sorted(TIME_FIELDS))}."
+            )
         object.__setattr__(self, "answers", tuple(self.answers))  # JSON has lists
         if len(self.answers) != 2 or len(set(self.answers)) != 2 or not all(isinstance(w, str) for w in self.answers):
             raise ValueError(f"answers {self.answers!r}: give two different words, for yes and for no.")

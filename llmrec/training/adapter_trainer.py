@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer
 
 from llmrec.hub.folder import ADAPTER_WEIGHTS, load_tables
+from llmrec.hub.replacing import finish
 from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
 from llmrec.training.arguments import RecTrainingArguments
@@ -31,6 +32,7 @@ class AdapterTrainer(Trainer):
         train_dataset: examples, with their `lengths` in tokens.
         cases: what it is evaluated on, or None to train without evaluation.
         data_collator: examples to tensors, `labels` among them, -100 where there is none.
+        model: what is trained, where the recommender's model is a part of it.
     """
 
     args: RecTrainingArguments
@@ -38,10 +40,16 @@ class AdapterTrainer(Trainer):
     train_dataset: Any
 
     def __init__(
-        self, recommender: Recommender, args: RecTrainingArguments, train_dataset: Any, cases: Any, data_collator: Any
+        self,
+        recommender: Recommender,
+        args: RecTrainingArguments,
+        train_dataset: Any,
+        cases: Any,
+        data_collator: Any,
+        model: nn.Module | None = None,
     ) -> None:
         super().__init__(
-            model=recommender.model,
+            model=recommender.model if model is None else model,
             args=args,
             train_dataset=train_dataset,
             eval_dataset=cases,
@@ -53,8 +61,8 @@ class AdapterTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
         self._tokens = self._targets = 0
         self._began = time.perf_counter()
-        model = inner(recommender.model)
-        model.rec_items.residual_dropout, model.vector_dropout = args.residual_dropout, args.vector_dropout
+        reader = inner(recommender.model)
+        reader.rec_items.residual_dropout, reader.vector_dropout = args.residual_dropout, args.vector_dropout
         self.add_callback(SamplerEpoch)
         if cases is not None and args.load_best_model_at_end and args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
@@ -145,10 +153,11 @@ class AdapterTrainer(Trainer):
         Raises:
             ValueError: if the checkpoint belongs to other items or settings.
         """
+        finish(folder)
         check_same_run(folder, self.recommender)
         result: Any = set_peft_model_state_dict(self.recommender.model, load_file(folder / ADAPTER_WEIGHTS))
         if result.unexpected_keys:
             raise ValueError(f"checkpoint {folder.name!r} has unexpected weights: {result.unexpected_keys[:3]}")
         tables = inner(self.recommender.model).rec_items
         if tables.hybrid:
-            load_tables(folder, tables)
+            load_tables(folder, tables, self.recommender.config)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import TrainingArguments
 
+from llmrec.configuration import TIME_PARTS
 from llmrec.training.branches import BranchSettings
 from llmrec.training.negatives import KINDS
 
@@ -15,7 +16,7 @@ from llmrec.training.negatives import KINDS
 class DataArguments:
     """What to learn from."""
 
-    data_dir: str = field(metadata={"help": "Data directory made by `llmrec prepare`."})
+    data_dir: str = field(metadata={"help": "Data directory made by `llmrec prepare`, or hub:owner/name."})
     task: str = field(
         default="ranking",
         metadata={
@@ -28,6 +29,17 @@ class DataArguments:
     )
     max_train_events: int | None = field(
         default=None, metadata={"help": "Newest training events kept of each user; all by default."}
+    )
+    last_positions: int | None = field(
+        default=None,
+        metadata={"help": "Newest positions of each user that are trained; older events are read. All by default."},
+    )
+    recency_half_life: float | None = field(
+        default=None,
+        metadata={
+            "help": "Events after which a position counts half as much in the loss, from each user's newest one back; "
+            "by default all count alike. Candidate heads count all alike."
+        },
     )
     train_overlap: float = field(
         default=0.0,
@@ -49,6 +61,9 @@ class ModelArguments:
         metadata={"help": "Pretrained checkpoint: Hub name or local folder, BERT or GPT/Llama style."},
     )
     base_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the checkpoint."})
+    init_adapter: str | None = field(
+        default=None, metadata={"help": "Adapter to go on from (`llmrec pretrain`): same base, rank and layers."}
+    )
     template: str = field(
         default="default", metadata={"help": "Prompt template: a .json file, or the name of one in prompts/."}
     )
@@ -80,6 +95,13 @@ class ModelArguments:
     max_tokens: int = field(default=256, metadata={"help": "Tokens of text read of one history, header included."})
     max_vector_events: int = field(
         default=32, metadata={"help": "Older events that stand as their item vector alone, one position each."}
+    )
+    time_embedding: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": f"What of an event's time, and of now, is added to tokens: some of {', '.join(TIME_PARTS)}, or "
+            "all; nothing by default, and without a clock."
+        },
     )
     window_overlap: float = field(
         default=0.5, metadata={"help": "Share of the text budget kept when the window moves on, at inference."}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from llmrec.checkpoints import Checkpoint, resolve_checkpoint
-from llmrec.configuration import RecommenderConfig
+from llmrec.configuration import TIME_PARTS, RecommenderConfig
 from llmrec.data.catalog import Catalog
-from llmrec.models.adapter import add_adapter
+from llmrec.hub.checks import check_folder
+from llmrec.models.adapter import add_adapter, continue_adapter
 from llmrec.models.backbone import is_causal, load_backbone, load_tokenizer, output_vectors
 from llmrec.models.candidate_heads import CrossHead, VerbalizerHead, answer_token
 from llmrec.models.items import ItemTable
@@ -44,6 +48,7 @@ def new_recommender(
     checkpoint = resolve_checkpoint(arguments.base_model, arguments.base_revision)
     backbone = load_backbone(checkpoint, arguments.attn_implementation, arguments.attention_dropout)
     causal = is_causal(backbone.config)
+    time_parts = list(TIME_PARTS) if arguments.time_embedding == ["all"] else arguments.time_embedding
     config = RecommenderConfig(
         base_model=checkpoint.name,
         base_revision=checkpoint.revision,
@@ -58,19 +63,42 @@ def new_recommender(
         max_item_tokens=arguments.max_item_tokens,
         max_candidate_tokens=arguments.max_candidate_tokens,
         has_clock=has_clock,
+        adapted_on=adapted_on(arguments, checkpoint),
+        time_embedding=time_parts if has_clock else [],
     )
     processor = Processor(Serializer(template, has_clock), load_tokenizer(checkpoint.path), config)
     candidate_head = new_candidate_head(arguments, backbone, checkpoint, processor)
     text = encode_catalog(backbone, processor, catalog, progress=True) if text is None else text
     table = ItemTable(text, config.hybrid, torch.from_numpy(counts), config.popularity_weight)
     model = add_adapter(
-        RecModel.from_backbone(backbone, config.pooling, table, candidate_head),
+        RecModel.from_backbone(backbone, config.pooling, table, candidate_head, config.time_embedding),
         rank=arguments.lora_r,
         alpha=arguments.lora_alpha,
         dropout=arguments.lora_dropout,
         targets=arguments.lora_target_modules,
     )
+    if arguments.init_adapter is not None:
+        continue_adapter(model, Path(arguments.init_adapter))
     return Recommender(model, processor, catalog, config, checkpoint)
+
+
+def adapted_on(arguments: ModelArguments, checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """Return what the adapter that training starts from has read, None where it starts from nothing.
+
+    Raises:
+        FileNotFoundError: if there is no such adapter.
+        ValueError: if it adapts another checkpoint.
+    """
+    if arguments.init_adapter is None:
+        return None
+    check_folder(Path(arguments.init_adapter))
+    config = RecommenderConfig.load(arguments.init_adapter)
+    if config.base_sha256 != checkpoint.sha256():
+        raise ValueError(
+            f"init_adapter {arguments.init_adapter!r} adapts {config.base_model!r}, whose weights are not those of "
+            f"{checkpoint.name!r}.\nGive its base with --base_model."
+        )
+    return config.adapted_on
 
 
 def new_candidate_head(

@@ -16,7 +16,7 @@ from llmrec.training.losses import IGNORED
 
 
 class WindowCollator:
-    """Pads windows to a `Batch` and adds `labels` (B, L) and the `passes` themselves, which may get branches."""
+    """Pads windows to a `Batch`; adds `labels` (B, L), `weights` if any, and the `passes`, which may get branches."""
 
     def __init__(self, processor: Processor) -> None:
         self.processor = processor
@@ -27,6 +27,11 @@ class WindowCollator:
         labels = torch.full_like(batch["items"], IGNORED)
         for index, example in enumerate(examples):
             labels[index, : len(example["labels"])] = torch.from_numpy(example["labels"])
+        weighted = [(index, row) for index, one in enumerate(examples) if (row := one.get("weights")) is not None]
+        if weighted:
+            batch["weights"] = torch.zeros(labels.shape)
+        for index, row in weighted:
+            batch["weights"][index, : len(row)] = torch.from_numpy(row)
         return {**batch, "labels": labels, "passes": [example["row"] for example in examples]}
 
 

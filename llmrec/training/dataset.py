@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 
 
 class Example(TypedDict):
-    """One window: the pass that is read, and the item after each of its events (L,), or `IGNORED`."""
+    """One window: the pass, the item after each of its events (L,), or `IGNORED`, and what each counts, or None."""
 
     row: Pass
     labels: np.ndarray
+    weights: np.ndarray | None
 
 
 class WindowDataset(Dataset):
@@ -34,6 +36,9 @@ class WindowDataset(Dataset):
         overlap: share of a window's text that the next one reads again, as context that is not trained twice. Zero
             reads no event twice; serving keeps more (`RecommenderConfig.window_overlap`).
         max_train_events: newest training events kept of each user, or None for all.
+        last_positions: newest positions of each user that are trained, or None for all; older events are read.
+        recency_half_life: events after which a position counts half as much; None lets all count alike. Weights are
+            scaled to a mean of one over an epoch's positions, so that learning rates keep their meaning.
         first_only: train on an item's first event of a user alone, for rankings that leave seen items out: what they
             never show need not be predicted.
 
@@ -49,16 +54,23 @@ class WindowDataset(Dataset):
         overlap: float = 0.0,
         max_train_events: int | None = None,
         first_only: bool = False,
+        last_positions: int | None = None,
+        recency_half_life: float | None = None,
     ) -> None:
         if max_train_events is not None and max_train_events < 2:
             raise ValueError(f"max_train_events={max_train_events!r}: give at least 2, one to read and one to predict.")
+        if last_positions is not None and last_positions < 1:
+            raise ValueError(f"last_positions={last_positions!r}: give at least 1, or leave it out to train all.")
+        if recency_half_life is not None and not recency_half_life > 0:
+            raise ValueError(f"recency_half_life={recency_half_life!r}: give more than 0 events, or leave it out.")
+        self.recency_half_life = recency_half_life
         self.catalog = catalog
         self.processor = processor
         self.items: list[np.ndarray] = []
         self.timestamps: list[np.ndarray] = []
         self.labels: list[np.ndarray] = []
         self.windows: list[tuple[int, Window]] = []
-        lengths = []
+        lengths: list[int] = []
         for row in histories.select_columns(["item_id", "timestamp", "split"]):
             kept = [position for position, split in enumerate(row["split"]) if split == "train"]
             newest = slice(None if max_train_events is None else -max_train_events, None)
@@ -67,6 +79,7 @@ class WindowDataset(Dataset):
             if first_only:
                 labels[~np.isin(np.arange(len(items)), np.unique(items, return_index=True)[1])] = IGNORED
             items, labels = items[newest], labels[newest]
+            labels[: 0 if last_positions is None else -last_positions] = IGNORED
             if len(items) < 2:
                 continue
             timestamps = np.array([row["timestamp"][position] for position in kept[newest]], dtype=np.int64)
@@ -77,7 +90,8 @@ class WindowDataset(Dataset):
             if not windows:
                 continue
             self.windows += [(len(self.items), window) for window in windows]
-            lengths += [processor.num_tokens(processor.read(items[:-1], blocks, window)) for window in windows]
+            rows = [self._read(items, timestamps, labels, blocks, window)[0] for window in windows]
+            lengths += map(processor.num_tokens, rows)
             self.items.append(items)
             self.labels.append(labels)
             self.timestamps.append(timestamps)
@@ -86,6 +100,8 @@ class WindowDataset(Dataset):
             raise ValueError(f"no user has two training events{repeats}: nothing to learn from.\nPrepare more data.")
         self.lengths = np.array(lengths)
         """Tokens of each window."""
+        counted = [self._recency(len(labels))[1:][labels[1:] != IGNORED] for labels in self.labels]
+        self._scale = 1 / float(np.concatenate(counted).mean())
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -97,8 +113,31 @@ class WindowDataset(Dataset):
 
     def __getitem__(self, index: int) -> Example:
         user, window = self.windows[index]
-        items, timestamps = self.items[user][: window.end], self.timestamps[user][: window.end]
-        row = self.processor.read(items, self.processor.blocks(items, timestamps, self.catalog), window)
-        labels = np.full(len(row.items), IGNORED, dtype=np.int64)
-        labels[row.first :] = self.labels[user][row.offset + row.first + 1 : window.end + 1]
-        return Example(row=row, labels=labels)
+        items, timestamps = self.items[user], self.timestamps[user]
+        blocks = self.processor.blocks(items[: window.end], timestamps[: window.end], self.catalog)
+        row, labels = self._read(items, timestamps, self.labels[user], blocks, window)
+        weights = None
+        if self.recency_half_life is not None:
+            weights = (self._scale * self._recency(len(items))[row.offset + 1 : window.end + 1]).astype(np.float32)
+        return Example(row=row, labels=labels, weights=weights)
+
+    def _recency(self, length: int) -> np.ndarray:
+        """Return what each event of a user counts as a target, (L,), before scaling: one for the newest."""
+        age = np.arange(length)[::-1]
+        return 0.5 ** (age / (self.recency_half_life or np.inf))
+
+    def _read(
+        self,
+        items: np.ndarray,
+        timestamps: np.ndarray,
+        labels: np.ndarray,
+        blocks: Sequence[Sequence[int]],
+        window: Window,
+    ) -> tuple[Pass, np.ndarray]:
+        """Read one window; every trained position is asked at the time of the event that comes next."""
+        row = self.processor.read(items[: window.end], blocks, window, timestamps[: window.end])
+        wanted = np.full(len(row.items), IGNORED, dtype=np.int64)
+        wanted[row.first :] = labels[row.offset + row.first + 1 : window.end + 1]
+        trained = np.flatnonzero(wanted != IGNORED)
+        row = self.processor.ask(row, timestamps, trained, timestamps[row.offset + trained + 1])
+        return row, wanted

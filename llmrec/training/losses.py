@@ -17,6 +17,7 @@ def full_softmax(
     bias: Tensor | None,
     labels: Tensor,
     seen: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Sum the cross-entropy of the next item over all positions, against all given items.
 
@@ -32,9 +33,10 @@ def full_softmax(
         seen: (B, L) row of each event's own item, negative for padding: at every position the items up to there leave
             the softmax, unless one is the label. What a ranking without seen items never shows need not be unlearnt.
             None keeps all.
+        weights: (B, L) what each position counts; None counts all alike.
 
     Returns:
-        () sum over labelled positions of -log softmax(scale * states . items + bias)[label].
+        () sum over labelled positions of -weight * log softmax(scale * states . items + bias)[label].
 
     References:
         Full-catalogue softmax as the strong baseline loss: Klenitskiy & Vasilev 2023, arXiv:2309.07602.
@@ -49,7 +51,9 @@ def full_softmax(
         logits = logits + bias
     if seen is not None:
         logits = logits.masked_fill(_seen_before(seen, labels, len(items))[trained], float("-inf"))
-    return F.cross_entropy(logits, labels[trained], reduction="sum")
+    if weights is None:
+        return F.cross_entropy(logits, labels[trained], reduction="sum")
+    return F.cross_entropy(logits, labels[trained], reduction="none") @ weights[trained]
 
 
 def candidate_softmax(scores: Tensor, places: Tensor) -> Tensor:

@@ -33,7 +33,8 @@ def check_same_run(folder: Path, recommender: Recommender) -> None:
         ValueError: if its items or settings are others; the message names those that differ.
     """
     adapter = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    lora: Any = recommender.model.peft_config[recommender.model.active_adapter]
+    model: Any = recommender.model
+    lora = model.peft_config[model.active_adapter]
     saved, config = asdict(RecommenderConfig.load(folder)), asdict(recommender.config)
     differ = [name for name in sorted(config) if name not in ELSEWHERE and saved[name] != config[name]]
     counts = inner(recommender.model).rec_items.counts

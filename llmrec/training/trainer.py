@@ -71,14 +71,14 @@ class RecTrainer(AdapterTrainer):
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Return the cross-entropy summed over this batch's labels, per label of the whole step."""
-        labels, passes = inputs.pop("labels"), inputs.pop("passes")
+        labels, passes, weights = inputs.pop("labels"), inputs.pop("passes"), inputs.pop("weights", None)
         places = None
         if self.branch_settings is not None:
             inputs, places = self._with_candidates(inputs, labels, passes)
         output = model(**inputs)
         seen = inputs["items"] if self.args.mask_seen else None
         with torch.autocast(labels.device.type, enabled=False):
-            loss = self._known_items.softmax(output, labels, seen)
+            loss = self._known_items.softmax(output, labels, seen, weights)
             num_labels = (labels >= 0).sum()
             if places is not None:
                 loss = loss + candidate_softmax(output.candidate_scores, places) * num_labels
@@ -91,9 +91,10 @@ class RecTrainer(AdapterTrainer):
         """Return the batch with candidates, some of which the dual head proposes, and where each position's stand."""
         assert self.branch_settings is not None
         recommender, model = self.recommender, inner(self.recommender.model)
+        read = int(inputs["input_ids"].sum())  # tells apart the batches of an accumulated step, also when resumed
         step = self.state.global_step * self.accelerator.num_processes + self.accelerator.process_index
-        generator = torch.Generator().manual_seed((self.args.seed * 1_000_003 + step) % 2**31)
-        with torch.no_grad():
+        generator = torch.Generator().manual_seed((self.args.seed * 1_000_003 + step * 7_919 + read) % 2**31)
+        with torch.no_grad(), self.accelerator.autocast():  # as the prepared model runs
             states = model(**inputs).states
             texts, processor = recommender.items, recommender.processor
             batch, places = branched(passes, labels, states, model, processor, texts, self.branch_settings, generator)

@@ -6,6 +6,7 @@ import json
 import sys
 
 import pytest
+from small_data import data_directory
 
 from llmrec.commands import benchmark_scoring
 from llmrec.commands.benchmark_items import synthetic_catalog
@@ -47,7 +48,7 @@ def test_synthetic_items_are_the_same_every_time():
 @pytest.mark.parametrize("words", [[], ["sorting"], ["--output_dir", "x"]])
 def test_another_suite_is_refused(words, capsys):
     assert run("benchmark", words) == 2
-    assert "give one of `training`, `scoring`, `worlds`" in capsys.readouterr().err
+    assert "give one of training" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module", params=["bert", "llama"])
@@ -82,6 +83,18 @@ def test_a_random_tenth_stands_for_all_where_naive_takes_too_long(checkpoints, t
     assert rows["naive"]["timed_share"] == 0.1
     assert rows["packed"]["timed_share"] == 1.0
     assert rows["naive"]["max_rel_diff"] <= 1e-4
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_packed_histories_have_the_losses_of_padded_ones_and_no_padding(checkpoints, tmp_path, family):
+    data = data_directory(tmp_path / "data")
+    options = ["--base_model", str(checkpoints[family]), "--data_dir", str(data), "--repeats", "1"]
+    assert run("benchmark", ["pretraining", "--output_dir", str(tmp_path / "out"), *options]) == 0
+    rows = {row["method"]: row for row in json.loads((tmp_path / "out" / "pretraining.json").read_text())}
+    assert set(rows) == {"packed", "padded, by length", "padded"}
+    assert all(row["max_abs_diff"] <= 1e-5 and row["tokens"] > 0 for row in rows.values())
+    padding = {name: row["tokens_with_padding"] - row["tokens"] for name, row in rows.items()}
+    assert 0 <= padding["padded, by length"] <= padding["padded"]
 
 
 def score(checkpoints, folder, *options: str) -> int:

@@ -74,13 +74,19 @@ def test_both_models_are_trained_and_stand_between_what_is_known(checkpoints, tm
         for model in ("time_reading", "time_blind")
     ]
     assert templates == ["{title}[, {gap}]", "{title}"]
+    timed, blind = (
+        json.loads((tmp_path / "weekly" / model / "llmrec_config.json").read_text())["time_embedding"]
+        for model in ("time_reading", "time_blind")
+    )
+    assert len(timed) == 4 and not blind
 
 
 def test_repeats_are_trained_and_the_last_of_an_option_counts(tmp_path: Path) -> None:
     arguments = BenchmarkArguments(str(tmp_path), both="template=default,num_train_epochs=2", seed=7)
-    arguments.time_blind = "template=vectors"
+    arguments.time_blind = "template=vectors,time_embedding=gap hour"
     data, model, training = settings_of(arguments, tmp_path, "time_blind")
     assert training.mask_seen is False
+    assert model.time_embedding == ["gap", "hour"]
     assert (model.template, training.num_train_epochs, training.seed) == ("vectors", 2, 7)
     assert data.data_dir == str(tmp_path / "data") and training.output_dir == str(tmp_path / "time_blind")
 
@@ -90,7 +96,7 @@ def test_repeats_are_trained_and_the_last_of_an_option_counts(tmp_path: Path) ->
     [
         (["--worlds", "weekly", "monthly"], "world 'monthly' is not one of weekly"),
         (["--worlds", "drift", "--num_users", "20", "--both", "epochs"], "option 'epochs' is not name=value"),
-        (["--worlds", "drift", "--num_users", "20", "--both", "epochs=3"], "'--epochs=3' is none of `llmrec train`"),
+        (["--worlds", "drift", "--num_users", "20", "--both", "epochs=3"], "'--epochs' is none of `llmrec train`"),
     ],
 )
 def test_unknown_worlds_and_options_are_refused(options: list[str], message: str, tmp_path: Path, capsys) -> None:

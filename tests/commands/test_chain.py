@@ -185,6 +185,25 @@ def test_results_have_the_shape_that_others_read(results):
     assert {path.name for path in results.iterdir()} == REPORT
 
 
+def test_the_card_joins_training_data_and_results(trained, data, tmp_path):
+    folder, results = tmp_path / "run", tmp_path / "results"
+    shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("checkpoint-*"))
+    evaluated = ["--data_dir", str(data), "--model", str(folder), "--output_dir", str(results), "--shuffles", "false"]
+    assert run("evaluate", evaluated) == 0
+    assert run("card", ["--model", str(folder), "--results", str(results), "--data_dir", str(data)]) == 0
+    record, card = json.loads((folder / "eval_results.json").read_text()), (folder / "README.md").read_text()
+    measured = json.loads((results / "results.json").read_text())
+    assert record["results"]["systems"] == measured["systems"]
+    assert record["training"]["settings"]["lora_r"] == 2 and record["training"]["settings"]["seed"] == 3
+    assert record["training"]["environment"]["torch"] in card
+    assert "Not evaluated" not in card and "Not stated" not in card
+    places = [str(path).encode() for path in (tmp_path, data.parent, trained.parent)]
+    for path in (path for path in folder.iterdir() if path.is_file()):
+        assert not any(place in path.read_bytes() for place in places), path.name
+    users = {*DataDirectory.open(data).interactions["user_id"]}
+    assert not [user for user in users if f'"{user}"' in (folder / "eval_results.json").read_text()]
+
+
 def test_results_are_what_the_recommender_itself_ranks(results, moved, data):
     """Hand-made metrics from the ranks of a recommender that was loaded anew and asked in other batches."""
     directory = DataDirectory.open(data)

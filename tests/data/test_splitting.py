@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import assume, given, settings
@@ -143,3 +144,19 @@ def test_split_counts_name_new_users_and_cold_items() -> None:
     assert list(counts) == ["train", "validation", "test", "dropped"]
     assert counts["validation"] == {"events": 1, "users": 1, "items": 1, "new_users": 0, "cold_items": 1}
     assert counts["test"] == {"events": 2, "users": 1, "items": 2, "new_users": 1, "cold_items": 1}
+
+
+def test_temporal_validation_is_the_last_slice_before_the_test_cut():
+    """What is chosen on it is chosen under drift, as the test has it: no event of another split lies in between."""
+    random = np.random.default_rng(0)
+    times = pl.Series(1_600_000_000 + random.integers(0, 10**6, size=500))
+    cuts = temporal_cuts(times, 0.2, 0.1)
+    split = temporal_split(times, *cuts)
+    by_name = {name: times.filter(split == name) for name in ("train", "validation", "test")}
+    assert by_name["train"].max() < cuts[0] <= by_name["validation"].min()
+    assert by_name["validation"].max() < cuts[1] <= by_name["test"].min()
+    order = split.gather(times.arg_sort()).to_list()
+    assert order == ["train"] * order.count("train") + ["validation"] * order.count("validation") + [
+        "test"
+    ] * order.count("test")
+    assert order.count("validation") >= 90

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from small_data import cases_of, catalog_of, histories_of
 
 from llmrec.evaluation.cases import Cases
+from llmrec.evaluation.shuffles import first_targets
 
 CATALOG = catalog_of("abcdef")
 HISTORIES = histories_of(
@@ -132,3 +133,13 @@ def test_lengths_of_hand_made_cases_are_checked():
         Cases(["ann", "ben"], [one], [one], np.array([0]), np.array([1]), num_items=2, split="test")
     with pytest.raises(ValueError, match="one of each per case"):
         Cases(["ann"], [one], [one], np.array([0]), np.array([1, 1]), num_items=2, split="test")
+
+
+def test_now_is_the_time_of_the_target_or_of_the_event_before_it():
+    cases = cases_of([[0, 1, 2], [3, 4]], [(1, 1), (0, 2), (0, 1)], num_items=5)
+    cases.timestamps[0][:], cases.timestamps[1][:] = [10, 20, 40], [5, 7]
+    assert cases.now.tolist() == [7, 40, 20]
+    before = cases.asked_at_last_event()
+    assert before.now.tolist() == [5, 20, 10]
+    assert before.take(np.array([2, 0])).now.tolist() == [10, 5] and cases.take(np.array([1])).now.tolist() == [40]
+    assert first_targets(before).now.tolist() == [10, 5] and first_targets(cases).now.tolist() == [20, 7]

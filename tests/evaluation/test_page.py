@@ -13,7 +13,7 @@ from llmrec.evaluation.reading import ends, number
 
 VOID = {"meta", "wbr", "br"}
 KEYS = [
-    *("protocol", "systems", "tests", "differences", "strata", "shuffles", "near-duplicates", "lists"),
+    *("protocol", "systems", "tests", "differences", "strata", "shuffles", "ablations", "near-duplicates", "lists"),
     *("searches", "training", "audit"),
 ]
 HOSTILE = '"><script>alert(1)</script><img src=x onerror="alert(2)">&amp;'

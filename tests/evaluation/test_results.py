@@ -64,7 +64,9 @@ def results(data, per_user):
 
 
 def test_protocol_says_what_the_numbers_depend_on(data):
-    protocol = describe_protocol(data, CASES, True, COUNTS, cutoffs=CUTOFFS, draws=99, seed=7, targets="first")
+    protocol = describe_protocol(
+        data, CASES, True, COUNTS, cutoffs=CUTOFFS, draws=99, seed=7, targets="first", reads_now=True
+    )
     rows = [items.tolist() for items in CASES.items]
     assert protocol == {
         "source": "files",
@@ -86,6 +88,7 @@ def test_protocol_says_what_the_numbers_depend_on(data):
         "confidence": 0.95,
         "bootstrap_draws": 99,
         "permutation_draws": 99,
+        "now": "target",
         "seed": 7,
         "manifest_sha256": sha256(b"{}").hexdigest(),
     }

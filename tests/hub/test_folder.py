@@ -24,12 +24,14 @@ HISTORIES = [
     [{"title": "green ladder", "brand": "acme"}, {"item_id": "i07"}],
 ]
 NAMES = {
+    "README.md",
     "adapter_config.json",
     "adapter_model.safetensors",
     "item_embeddings.safetensors",
     "item_tables.safetensors",
     "items.parquet",
     "llmrec_config.json",
+    "probe.json",
     "prompt.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -189,7 +191,7 @@ def test_without_saved_embeddings_the_items_are_read_again(saved, folder):
     torch.testing.assert_close(all_scores(Recommender.from_pretrained(folder)), saved[1], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", sorted(NAMES - {"item_embeddings.safetensors"}))
+@pytest.mark.parametrize("name", sorted(NAMES - {"item_embeddings.safetensors", "README.md"}))
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
     with pytest.raises(FileNotFoundError, match=f"(?s){name}.*(again|train)"):

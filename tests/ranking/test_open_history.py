@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 from small_data import START, items_frame
-from tiny_recommenders import randomise, rec_model, tiny_recommender
+from tiny_recommenders import randomise, tiny_recommender
 
 from llmrec.data.catalog import Catalog
 from llmrec.ranking.history_store import HistoryStore
@@ -117,7 +117,8 @@ def test_the_store_keeps_the_users_seen_last(recommender):
         HistoryStore(0)
 
 
-def test_other_weights_or_items_are_another_recommender(recommender):
+def test_other_weights_or_items_are_another_recommender(checkpoints):
+    recommender = randomise(tiny_recommender(checkpoints["bert"], CATALOG))
     store, history = HistoryStore(), events(3)
     before = store.open(recommender, "ann", history)
     weight = next(weight for weight in recommender.model.parameters() if weight.requires_grad)
@@ -125,10 +126,29 @@ def test_other_weights_or_items_are_another_recommender(recommender):
         weight += 0.0
     after = store.open(recommender, "ann", history)
     assert after is not before
-    items = recommender.items
-    table = rec_model(recommender).rec_items
-    try:
-        recommender.replace_items(Catalog(items_frame().head(10)))
+    assert store.open(recommender, "ann", history) is after
+    keys = {recommender.version}
+    for size in (20, 10, 20, 10):  # tables that are gone leave their place in memory to new ones
+        recommender.replace_items(Catalog(items_frame().head(size)))
         assert store.open(recommender, "ann", history[:1]) is not after
-    finally:
-        recommender.items, rec_model(recommender).rec_items = items, table
+        keys.add(recommender.version)
+    assert len(keys) == 5
+
+
+def test_an_open_history_says_that_the_catalogue_changed(checkpoints):
+    recommender = randomise(tiny_recommender(checkpoints["bert"], CATALOG))
+    store, history = HistoryStore(), events(4)
+    opened = store.open(recommender, "ann", history)
+    recommender.items.remove([IDS[1]])
+    for use in (
+        lambda: opened.append(history[3]),
+        lambda: opened.score(IDS[2:4]),
+        lambda: recommender.recommend(opened, k=3),
+        lambda: opened.user_state,
+        lambda: opened.rank(torch.zeros(len(IDS) - 1), 3, False, 3),
+    ):
+        with pytest.raises(ValueError, match="the catalogue changed since this history was opened: open the history"):
+            use()
+    assert opened.history == history
+    again = store.open(recommender, "ann", history)
+    assert again.score(IDS[2:4]) == recommender.score(history, IDS[2:4])

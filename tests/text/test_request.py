@@ -7,6 +7,7 @@ import pytest
 from small_data import START, items_frame
 
 from llmrec.data.catalog import Catalog
+from llmrec.text.moments import NO_TIME
 from llmrec.text.request import Request
 
 CATALOG = Catalog(items_frame())
@@ -110,8 +111,8 @@ def test_times_in_every_form_are_seconds():
     assert times("2020-09-13") == [START - 44_800]
 
 
-def test_no_times_at_all_are_zeros():
-    assert Request(CATALOG, [KNOWN, {**KNOWN, "timestamp": None}]).timestamps.tolist() == [0, 0]
+def test_no_times_at_all_are_known_as_such():
+    assert Request(CATALOG, [KNOWN, {**KNOWN, "timestamp": None}]).timestamps.tolist() == [NO_TIME, NO_TIME]
 
 
 def test_equal_times_are_in_order():
@@ -138,3 +139,33 @@ def test_equal_times_are_in_order():
 def test_times_that_are_none_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         times(*values)
+
+
+@pytest.mark.parametrize("form", [START, float(START), "2020-09-13T12:26:40Z", datetime(2020, 9, 13, 12, 26, 40)])
+def test_now_in_every_form_is_seconds(form):
+    assert Request(CATALOG, [{**KNOWN, "timestamp": START - 5}], now=form).now == START
+    assert Request(CATALOG, [KNOWN], now=form).now == START  # no event has a time
+    assert Request(CATALOG, [{**KNOWN, "timestamp": START}], now=form).now == START
+
+
+def test_now_is_by_default_the_time_of_the_last_event():
+    history = [{**KNOWN, "timestamp": START - 5}, {**KNOWN, "timestamp": START}]
+    assert Request(CATALOG, history).now == START
+    assert Request(CATALOG, [KNOWN]).now == NO_TIME
+
+
+@pytest.mark.parametrize(
+    ("now", "message"),
+    [
+        (START - 1, rf"now={START - 1} \({START - 1}\) is before the last event \({START}\)"),
+        ("2020-09-13", "is before the last event"),
+        (START * 1000, r"now 1600000000000 is no time in seconds(.|\n)*1000"),
+        (-1, "now -1 is no time in seconds"),
+        ("today", "now 'today' is neither seconds nor an ISO date"),
+        (True, "now True is no time: give seconds"),
+        ([START], "is no time: give seconds"),
+    ],
+)
+def test_a_now_that_cannot_be_is_refused(now, message):
+    with pytest.raises(ValueError, match=message):
+        Request(CATALOG, [{**KNOWN, "timestamp": START}], now=now)

@@ -89,9 +89,41 @@ def test_without_a_clock_there_are_no_gaps():
     assert serializer.event(HEAT, 3 * DAY) == "Heat (1995)"
 
 
+@pytest.mark.parametrize("field", ["gap", "weekday", "daypart"])
+def test_any_field_of_time_reads_time(field):
+    assert Serializer(PromptTemplate(event="{title}[ {" + field + "}]")).reads_time
+
+
 def test_without_a_gap_field_time_is_not_read():
     assert not Serializer(PromptTemplate()).reads_time
     assert Serializer(TEMPLATE).reads_time
+
+
+SUNDAY_NOON = 1_600_000_000 // DAY * DAY + DAY // 2
+TIMED = PromptTemplate(event="{title}[, {gap}][, {weekday}][ {daypart}]", query="now[: {gap}][, {weekday} {daypart}]")
+
+
+def test_golden_texts_of_times():
+    serializer = Serializer(TIMED)
+    assert serializer.event(HEAT, None, moment=SUNDAY_NOON) == "Heat, sunday afternoon"
+    assert serializer.event(HEAT, 3 * DAY, moment=SUNDAY_NOON + 3 * DAY) == "Heat, 3 days later, wednesday afternoon"
+    assert serializer.event(HEAT, 60) == "Heat"
+    assert serializer.query(3 * DAY, SUNDAY_NOON) == "now: 3 days later, sunday afternoon"
+    assert serializer.query(60, SUNDAY_NOON) == "now, sunday afternoon"  # the same session
+    assert serializer.query(None, None) == "now"
+
+
+def test_without_a_clock_or_a_pattern_nothing_is_said_of_now():
+    for silent in (Serializer(TIMED, has_clock=False), Serializer(TEMPLATE)):
+        assert not silent.asks_now and silent.query(3 * DAY, SUNDAY_NOON) == ""
+    assert Serializer(TIMED, has_clock=False).event(HEAT, 3 * DAY, moment=SUNDAY_NOON) == "Heat"
+    assert Serializer(TIMED).asks_now
+
+
+def test_columns_of_an_item_cannot_pose_as_its_moment():
+    item = {"title": "Saw", "weekday": "friday", "daypart": "night"}
+    assert Serializer(TIMED).event(item) == "Saw"
+    assert Serializer(TIMED).event(item, moment=SUNDAY_NOON) == "Saw, sunday afternoon"
 
 
 def test_attributes_are_left_as_they_are():

@@ -107,6 +107,15 @@ def test_an_item_has_no_time():
         PromptTemplate(item="{title}, {gap}")
 
 
+@pytest.mark.parametrize("pattern", ["now: {title}", "now[: {gap}][ {verdict}]", "{weekday}[ {brand}]"])
+def test_a_query_knows_nothing_but_the_time(pattern):
+    with pytest.raises(
+        ValueError, match=r"of what comes next only the time is known.*\nUse some of daypart, gap, week"
+    ):
+        PromptTemplate(query=pattern)
+    assert PromptTemplate(query="now[: {gap}][, {weekday} {daypart}]").fields == {"title"}
+
+
 def test_the_header_has_no_fields():
     with pytest.raises(ValueError, match="stands before any event"):
         PromptTemplate(header="History of {title}:")
@@ -172,6 +181,8 @@ def test_a_template_that_is_not_there_names_the_shipped_ones(tmp_path):
         json.dumps({"event": None}),
         json.dumps({"item": ["{title}"]}),
         json.dumps({"header": 1}),
+        json.dumps({"query": ["{gap}"]}),
+        json.dumps({"query": "[{gap}"}),
         json.dumps({"max_words": [1]}),
         json.dumps({"max_words": {"title": "many"}}),
         json.dumps({"event": "no field"}),

@@ -10,6 +10,7 @@ from small_data import START, items_frame
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
 from llmrec.models.backbone import load_tokenizer
+from llmrec.text.moments import weekday_word
 from llmrec.text.processor import Processor
 from llmrec.text.serializer import Serializer
 from llmrec.text.template import PromptTemplate
@@ -163,6 +164,59 @@ def test_only_first_events_are_trained_where_rankings_show_no_others(processor, 
     assert targets(dataset) == expected
     assert dataset.num_targets == len(expected)
     assert len(dataset.items) == users
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.5])
+def test_every_trained_position_is_asked_at_the_time_of_the_next_event(checkpoints, overlap):
+    template = PromptTemplate(event="{title}", item="{title}", query="[{gap}][ {weekday}]")
+    config = RecommenderConfig(base_model="tiny", max_tokens=20, max_vector_events=2)
+    processor = Processor(Serializer(template), load_tokenizer(checkpoints["bert"]), config)
+    dataset = WindowDataset(histories([25, 3, 12]), CATALOG, processor, overlap)
+    asked = 0
+    for index in range(len(dataset)):
+        user, _ = dataset.windows[index]
+        example = dataset[index]
+        row = example["row"]
+        assert [query.event for query in row.queries] == np.flatnonzero(example["labels"] != IGNORED).tolist()
+        for query in row.queries:
+            following = int(dataset.timestamps[user][row.offset + query.event + 1])
+            assert query.time == (3 * DAY, following)
+            text = f"3 days later {weekday_word(following)}"
+            assert list(query.block) == processor._ids(text) + processor.separator
+            asked += 1
+        assert processor.batch([row])["input_ids"].shape[1] == dataset.lengths[index]
+    assert asked == dataset.num_targets == 24 + 2 + 11
+
+
+@pytest.mark.parametrize("newest", [1, 3, 100])
+def test_the_newest_positions_are_trained_and_older_events_are_read(processor, newest):
+    lengths = [2, 9, 30]
+    dataset = WindowDataset(histories(lengths), CATALOG, processor, last_positions=newest)
+    trained = {(u, p): 1 for u, length in enumerate(lengths) for p in range(max(1, length - newest), length)}
+    assert targets(dataset) == trained and dataset.num_targets == len(trained)
+    assert len(dataset[len(dataset) - 1]["row"].items) > 2  # context stays
+    for number in (0, -1):
+        with pytest.raises(ValueError, match=f"last_positions={number}: give at least 1"):
+            WindowDataset(histories(lengths), CATALOG, processor, last_positions=number)
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.5])
+def test_a_position_counts_half_as_much_a_half_life_earlier(processor, overlap):
+    dataset = WindowDataset(histories([2, 9, 30]), CATALOG, processor, overlap, recency_half_life=4)
+    found: dict[tuple[int, int], float] = {}
+    for index in range(len(dataset)):
+        example = dataset[index]
+        assert example["weights"].shape == example["labels"].shape and example["weights"].dtype == np.float32
+        for event in np.flatnonzero(example["labels"] != IGNORED):
+            found[dataset.windows[index][0], example["row"].offset + int(event) + 1] = float(example["weights"][event])
+    assert len(found) == 1 + 8 + 29 and np.mean(list(found.values())) == pytest.approx(1)
+    assert found[0, 1] == pytest.approx(found[1, 8]) == pytest.approx(found[2, 29])  # the newest of each user
+    for position in range(1, 26):
+        assert found[2, position + 4] == pytest.approx(2 * found[2, position])
+    assert WindowDataset(histories([9]), CATALOG, processor)[0]["weights"] is None
+    for number in (0, -2, float("nan")):
+        with pytest.raises(ValueError, match=f"recency_half_life={number}: give more than 0 events"):
+            WindowDataset(histories([9]), CATALOG, processor, recency_half_life=number)
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.5])

@@ -53,6 +53,21 @@ def test_the_loss_is_the_sum_of_log_softmax_by_loop(labels, seen, with_bias, mas
     torch.testing.assert_close(full_softmax(*arguments).item(), by_loop(*arguments), rtol=1e-4, atol=1e-4)
 
 
+@given(st.lists(st.floats(0, 4, width=32), min_size=B * L, max_size=B * L), LABELS)
+def test_a_weight_counts_its_position_so_often(weights, labels):
+    states, items, bias = tensors()
+    weights, labels = torch.tensor(weights).view(B, L), torch.tensor(labels).view(B, L)
+    scale = torch.tensor(5.0)
+    expected = 0.0
+    for row in range(B):
+        for place in range(L):
+            alone = torch.full((B, L), IGNORED)
+            alone[row, place] = labels[row, place]
+            expected += weights[row, place].item() * full_softmax(states, items, scale, bias, alone).item()
+    found = full_softmax(states, items, scale, bias, labels, None, weights)
+    assert found.item() == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
 def test_a_sum_over_labels_can_be_cut_anywhere():
     states, items, bias = tensors()
     labels, seen = torch.tensor([[1, IGNORED, 2, 0], [3, 4, IGNORED, 5]]), torch.tensor([[0, 1, 1, 2], [2, 3, 4, 4]])

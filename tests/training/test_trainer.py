@@ -766,3 +766,28 @@ def test_candidates_in_mixed_precision(checkpoints, data, tmp_path, head_setting
     assert all(tensor.dtype == torch.float32 for tensor in candidate_head(trainer.recommender).values())
     assert all(torch.isfinite(weight).all() for weight in trainer.recommender.model.parameters())
     assert all(0 < entry["loss"] < 100 for entry in trainer.state.log_history if "loss" in entry)
+
+
+def test_recent_positions_weigh_more_in_the_step(checkpoints, data, tmp_path):
+    """The loss is the weighted mean of the losses of the single positions; a longer half-life comes nearer to none."""
+
+    def loss(half_life: float | None, only: int | None = None) -> float:
+        trainer = make_trainer(checkpoints["bert"], data, tmp_path, model={"lora_dropout": 0.0}, **NOTHING_DROPPED)
+        processor = trainer.recommender.processor
+        dataset = WindowDataset(data.histories(), data.catalog, processor, recency_half_life=half_life)
+        example = dataset[0]
+        if only is not None:
+            example["labels"] = np.where(np.arange(len(example["labels"])) == only, example["labels"], -100)
+            example["weights"] = None
+        batch = trainer.data_collator([example])
+        with torch.no_grad():
+            return trainer.compute_loss(trainer.recommender.model.eval(), batch).item()
+
+    trainer = make_trainer(checkpoints["bert"], data, tmp_path)
+    dataset = WindowDataset(data.histories(), data.catalog, trainer.recommender.processor, recency_half_life=2)
+    example = dataset[0]
+    places = np.flatnonzero(example["labels"] >= 0)
+    singles = np.array([loss(2, only=int(place)) for place in places])
+    assert loss(2) == pytest.approx(float((singles * example["weights"][places]).mean()), rel=1e-4)
+    assert loss(None) == pytest.approx(float(singles.mean()), rel=1e-4)
+    assert loss(1e9) == pytest.approx(loss(None), rel=1e-4) != loss(2)

@@ -1,0 +1,89 @@
+"""`llmrec card`: write the model card of a saved folder, and the numbers that it shows.
+
+    llmrec card --model RUN --results RESULTS --data_dir DATA
+
+RESULTS is an output folder of `llmrec evaluate --model RUN`. What is not given, the card says is missing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmrec.commands.arguments import parse_arguments, print_settings
+from llmrec.commands.evaluate_pairs import RESULTS as PAIR_RESULTS
+from llmrec.commands.outputs import check_writable
+from llmrec.commands.train import RESULT
+from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
+from llmrec.hub.card import CARD, renewed_card
+from llmrec.hub.checks import check_folder
+from llmrec.hub.eval_results import EVAL_RESULTS, as_json, condense
+
+
+@dataclass
+class CardArguments:
+    """Whose card, and what it may say."""
+
+    model: str = field(metadata={"help": "Saved folder: output folder of `llmrec train` or `llmrec export`."})
+    results: str | None = field(
+        default=None, metadata={"help": "Output folder of `llmrec evaluate --model` with this very model."}
+    )
+    data_dir: str | None = field(
+        default=None, metadata={"help": "Data directory that it was trained and evaluated on."}
+    )
+    repo_id: str | None = field(
+        default=None, metadata={"help": "Name on the Hub, which the card's example then loads: owner/name."}
+    )
+    license: str | None = field(
+        default=None, metadata={"help": "Licence of the adapter, such as apache-2.0: often that of the base model."}
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse, condense, write both files."""
+    arguments = parse_arguments("card", CardArguments, argv)
+    print_settings(arguments)
+    folder = Path(arguments.model)
+    check_folder(folder)
+    check_writable(folder)
+    manifest, audit = read_data(arguments.data_dir)
+    training = folder / RESULT
+    record = condense(
+        folder,
+        results=None if arguments.results is None else read_results(Path(arguments.results)),
+        manifest=manifest,
+        audit=audit,
+        training=json.loads(training.read_text(encoding="utf-8")) if training.is_file() else None,
+    )
+    text = renewed_card(folder, record, folder / CARD, arguments.repo_id, license=arguments.license)
+    if text is None:
+        raise FileExistsError(f"{str(folder / CARD)!r} was not written by llmrec; move it away first.")
+    contents = {EVAL_RESULTS: as_json(record), CARD: text}
+    for written, content in contents.items():
+        (folder / f".{written}").write_text(content, encoding="utf-8")
+    for written in contents:
+        (folder / f".{written}").replace(folder / written)
+    missing = [name for name in ("results", "data", "audit", "training") if record[name] is None]
+    print(f"wrote {EVAL_RESULTS} and {CARD} to {folder}{'; missing: ' + ', '.join(missing) if missing else ''}")
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """Return what an evaluation measured: a ranking, or labelled pairs.
+
+    Raises:
+        FileNotFoundError: if the folder holds neither.
+    """
+    for name in ("results.json", f"{PAIR_RESULTS}.json"):
+        if (folder / name).is_file():
+            return json.loads((folder / name).read_text(encoding="utf-8"))
+    raise FileNotFoundError(f"{str(folder)!r} holds no results.json: evaluate the model into this folder first.")
+
+
+def read_data(data_dir: str | None) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return the manifest of a data directory, with its own hash, and its audit; None for what there is not."""
+    if data_dir is None:
+        return None, None
+    directory = DataDirectory.open(data_dir)
+    return {**directory.manifest, "sha256": sha256_of(directory.path / MANIFEST)}, directory.audit

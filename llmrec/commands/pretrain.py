@@ -1,0 +1,248 @@
+"""`llmrec pretrain`: adapt a checkpoint to unlabelled histories before it learns to rank.
+
+accelerate launch scripts/pretrain.py --data_dir DATA [MORE …] --output_dir ADAPTED
+accelerate launch scripts/train.py --data_dir DATA --init_adapter ADAPTED --output_dir RUN
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from transformers import HfArgumentParser, set_seed
+
+from llmrec.commands.train import check_launch, check_output, find_checkpoint, report_settings
+from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
+from llmrec.evaluation.intervals import bootstrap_means, percentile_interval
+from llmrec.models.adapter import inner
+from llmrec.models.backbone import is_causal
+from llmrec.models.language import LanguageModel, token_head
+from llmrec.text.processor import Processor
+from llmrec.text.serializer import Serializer
+from llmrec.training.adaptation import AdaptationTrainer
+from llmrec.training.adaptation_data import (
+    MaskedEvents,
+    NextTokens,
+    PackedCollator,
+    PackedDataset,
+    history_passes,
+    mixed,
+)
+from llmrec.training.arguments import ModelArguments, RecTrainingArguments
+from llmrec.training.assemble import new_recommender
+
+RESULT = "pretrain_results.json"
+
+
+@dataclass
+class PretrainArguments:
+    """What is read, and what is asked of it."""
+
+    data_dir: list[str] = field(
+        metadata={"help": "Data directories. The adapter's folder holds the items of the first; all are read."}
+    )
+    mixing_temperature: float = field(
+        default=1.0,
+        metadata={"help": "Of several directories each is drawn by tokens ** (1 / this): 1 as large as they are."},
+    )
+    max_train_events: int | None = field(
+        default=None, metadata={"help": "Newest training events read of each user; all by default."}
+    )
+    item_texts: bool = field(default=True, metadata={"help": "Also read the text of every item, alone."})
+    mask_rate: float = field(default=0.15, metadata={"help": "Share of events masked whole (encoders), in (0, 1)."})
+    contrast_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight of telling one half of a user's items from other users' by the other half, beside the loss "
+            "of a token; 0 leaves it out."
+        },
+    )
+    row_tokens: int | None = field(
+        default=512, metadata={"help": "Tokens of a row into which several histories are packed."}
+    )
+    held_out: float = field(default=0.1, metadata={"help": "Share of users whose histories are kept to measure by."})
+    max_held_out: int = field(default=500, metadata={"help": "The most such users."})
+
+    def __post_init__(self) -> None:
+        if not 0 < self.mask_rate < 1:
+            raise ValueError(f"mask_rate={self.mask_rate!r} is not in (0, 1): it is the share of events masked.")
+        if not self.mixing_temperature >= 1:
+            raise ValueError(f"mixing_temperature={self.mixing_temperature!r}: give 1 (as large as they are) or more.")
+        if self.contrast_weight < 0:
+            raise ValueError(f"contrast_weight={self.contrast_weight!r}: give 0 or more.")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out={self.held_out!r} is not in (0, 1): it is the share of users measured by.")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse, adapt, save, report."""
+    kinds: Any = (PretrainArguments, ModelArguments, RecTrainingArguments)
+    parser = HfArgumentParser(kinds, prog="llmrec pretrain", allow_abbrev=False)
+    parser.set_defaults(
+        hybrid=False,
+        metric_for_best_model="loss",
+        greater_is_better=False,
+        learning_rate=5e-4,
+        per_device_train_batch_size=4,
+        per_device_eval_batch_size=8,
+    )
+    pretrain(*parser.parse_args_into_dataclasses(argv))
+
+
+def pretrain(data: PretrainArguments, model: ModelArguments, training: RecTrainingArguments) -> dict[str, Any]:
+    """Adapt the checkpoint and save the adapter to `training.output_dir`.
+
+    Returns:
+        What `pretrain_results.json` holds.
+
+    Raises:
+        ValueError: if a setting or the data do not allow it.
+        FileExistsError: if the output folder holds an adapter already and this is no resumed run.
+        FileNotFoundError: if data, checkpoint or template are missing.
+    """
+    check_launch(training)
+    if model.head != "dual" or model.hybrid:
+        raise ValueError("pretrain adapts the checkpoint alone: leave --head and --hybrid to train.")
+    output = check_output(training)
+    checkpoint = find_checkpoint(training, output)
+    if training.process_index == 0:
+        report_settings(data, model, training)
+    trainer, drawn = assemble(data, model, training)
+    before = trainer.held_out_losses() if not trainer.language.learned else None
+    result = trainer.train(resume_from_checkpoint=checkpoint)
+    losses = trainer.held_out_losses()
+    objective = "next tokens" if is_causal(trainer.language.backbone.config) else "masked events"
+    recommender = trainer.recommender
+    recommender.config = replace(
+        recommender.config,
+        adapted_on={
+            "objective": objective,
+            "contrast_weight": data.contrast_weight,
+            "steps": trainer.state.global_step,
+            "data": [{name: one[name] for name in ("source", "manifest_sha256", "events_read")} for one in drawn],
+        },
+    )
+    trainer.save_model()
+    results = {
+        "objective": objective,
+        "base_head": "learned beside, on the same batches" if before is None else "the checkpoint's own",
+        "held_out": held_out_results(losses),
+        "drawn": drawn,
+        "tokens_per_second": throughput(trainer.state.log_history),
+        "log": trainer.state.log_history,
+        **result.metrics,
+    }
+    if trainer.is_world_process_zero():
+        scratch = output / f".{RESULT}"
+        scratch.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        scratch.replace(output / RESULT)
+        print(summary(results))
+        print(f"saved {output}; continue with llmrec train --init_adapter {output}")
+    return results
+
+
+def assemble(
+    data: PretrainArguments, model: ModelArguments, training: RecTrainingArguments
+) -> tuple[AdaptationTrainer, list[dict[str, Any]]]:
+    """Return the trainer, and of each data directory what was drawn of it."""
+    set_seed(training.seed)
+    directories = [DataDirectory.open(folder) for folder in data.data_dir]
+    first = directories[0]
+    counts = np.zeros(len(first.catalog), dtype=np.int64)
+    recommender = new_recommender(model, first.catalog, has_clock(first), counts)
+    processor = recommender.processor
+    parts = [
+        history_passes(
+            directory,
+            Processor(
+                Serializer(processor.serializer.template, has_clock(directory)), processor.tokenizer, processor.config
+            ),
+            data.held_out,
+            data.max_held_out,
+            data.item_texts,
+            data.max_train_events,
+            training.seed,
+            source,
+        )
+        for source, directory in enumerate(directories)
+    ]
+    passes, drawn = mixed(parts, processor, data.mixing_temperature, training.seed)
+    dataset = PackedDataset(passes, processor, data.row_tokens)
+    away = PackedDataset([one for part in parts for one in part.held_out], processor, data.row_tokens)
+    causal = is_causal(inner(recommender.model).backbone.config)
+    objective = NextTokens() if causal else masked_objective(processor, data.mask_rate)
+    catalogs = [directory.catalog for directory in directories] if data.contrast_weight else []
+    collator = PackedCollator(processor, objective, training.seed, catalogs)
+    head, learned = token_head(recommender.checkpoint, causal)
+    language = LanguageModel(recommender.model, head.to(training.device), learned)
+    for one, directory in zip(drawn, directories, strict=True):
+        one["source"] = directory.manifest["source"]
+        one["manifest_sha256"] = sha256_of(directory.path / MANIFEST)
+        print(
+            f"{one['source']}: {one['users']} users, of whom {one['held_out_users']} are held out; drawn "
+            f"{one['events_read']} events, {one['tokens']} tokens, {one['share']:.1%}",
+            flush=True,
+        )
+    fill = dataset.lengths.sum() / (len(dataset) * (data.row_tokens or dataset.lengths.max()))
+    print(f"{len(passes)} histories and texts in {len(dataset)} rows, {fill:.1%} filled", flush=True)
+    cases = away if training.eval_strategy != "no" else None
+    trainer = AdaptationTrainer(recommender, language, training, dataset, cases, collator, data.contrast_weight)
+    trainer.cases = away
+    return trainer, drawn
+
+
+def masked_objective(processor: Processor, rate: float) -> MaskedEvents:
+    """Return the objective of an encoder.
+
+    Raises:
+        ValueError: if its tokenizer has no mask token.
+    """
+    tokenizer = processor.tokenizer
+    if tokenizer.mask_token_id is None:
+        raise ValueError("the checkpoint's tokenizer has no mask token: an encoder is adapted by masking events.")
+    return MaskedEvents(tokenizer.mask_token_id, tuple({*tokenizer.all_special_ids, *processor.separator}), rate)
+
+
+def has_clock(directory: DataDirectory) -> bool:
+    """Return whether timestamps are seconds, not ordinals."""
+    return directory.manifest["clock"] != "ordinal"
+
+
+def held_out_results(losses: np.ndarray) -> dict[str, Any]:
+    """Return means over users of losses (U, 2) of adapted and base, their perplexities and the paired margin.
+
+    >>> found = held_out_results(np.array([[1.0, 1.5], [2.0, 2.5]]))
+    >>> found["adapted"]["loss"]["value"], found["margin"]["value"], found["margin"]["low"]
+    (1.5, 0.5, 0.5)
+    """
+    columns = np.column_stack([losses, losses[:, 1] - losses[:, 0]])
+    low, high = percentile_interval(bootstrap_means(columns))
+    values = [
+        {"value": float(value), "low": float(below), "high": float(above)}
+        for value, below, above in zip(columns.mean(0), low, high, strict=True)
+    ]
+    named = {
+        name: {"loss": value, "perplexity": float(np.exp(value["value"]))}
+        for name, value in zip(("adapted", "base"), values, strict=False)
+    }
+    return {**named, "margin": values[2], "users": len(losses)}
+
+
+def throughput(log: list[dict[str, float]]) -> float | None:
+    """Return the median tokens per second of the logged steps, None where none was logged."""
+    rates = [entry["tokens_per_second"] for entry in log if "tokens_per_second" in entry]
+    return float(np.median(rates)) if rates else None
+
+
+def summary(results: dict[str, Any]) -> str:
+    """Say how the held-out loss stands."""
+    held_out = results["held_out"]
+    adapted, base, margin = held_out["adapted"], held_out["base"], held_out["margin"]
+    interval = f"{margin['value']:+.4f} [{margin['low']:+.4f}, {margin['high']:+.4f}]"
+    return (
+        f"held-out loss per token ({results['objective']}, {held_out['users']} users): "
+        f"{adapted['loss']['value']:.4f} (perplexity {adapted['perplexity']:.1f}), base {base['loss']['value']:.4f} "
+        f"({base['perplexity']:.1f}); base − adapted {interval}"
+    )

@@ -1,0 +1,90 @@
+"""What a system is worth without an input: the same adapter, asked again with times or order taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmrec.evaluation.cases import Cases
+from llmrec.evaluation.rankings import Questions, rank_together
+from llmrec.evaluation.results import FULL
+from llmrec.evaluation.shuffles import shuffle_order, shuffle_times
+from llmrec.recommender import Recommender
+
+KINDS = ("time", "order")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What an adapter reads of a history.
+
+    Attributes:
+        name: what it is called in the report.
+        words: whether it reads what the template says of times, and of now.
+        embedding: whether it reads the embedding of times, and of now.
+        cases: what it is asked.
+    """
+
+    name: str
+    words: bool
+    embedding: bool
+    cases: Cases
+
+
+def variants(recommender: Recommender, firsts: Cases, kinds: Sequence[str], seed: int) -> list[Variant]:
+    """Return the variants that differ from each other, the whole adapter first.
+
+    An input that the adapter does not have cannot be taken away: with words alone there is one variant without them.
+
+    Args:
+        recommender: The adapter.
+        firsts: From `shuffles.first_targets`.
+        kinds: Some of `KINDS`.
+        seed: Seed of the shuffles.
+
+    Raises:
+        ValueError: If a kind is unknown, or times are to be taken from an adapter that reads none.
+    """
+    if unknown := sorted(set(kinds) - set(KINDS)):
+        raise ValueError(f"ablate={unknown[0]!r} is not one of {', '.join(KINDS)}.")
+    processor = recommender.processor
+    words = processor.serializer.reads_time or processor.serializer.asks_now
+    embedding = processor.embeds_time
+    if "time" in kinds and not (words or embedding):
+        raise ValueError("ablate='time': the adapter reads no time, so that nothing can be taken away.")
+    made = [Variant(FULL, words, embedding, firsts)]
+    if "time" in kinds:
+        if words and embedding:
+            made.append(Variant("no time words", False, True, firsts))
+            made.append(Variant("no time embedding", True, False, firsts))
+        made.append(Variant("no time", False, False, firsts))
+        if processor.asks_now:
+            made.append(Variant("now = last event", words, embedding, firsts.asked_at_last_event()))
+        made.append(Variant("times shuffled", words, embedding, shuffle_times(firsts, seed)))
+    if "order" in kinds:
+        made.append(Variant("order shuffled", words, embedding, shuffle_order(firsts, seed)))
+    return made
+
+
+def ablate(
+    recommender: Recommender, questions: Questions, kinds: Sequence[str], mask_seen: bool, scorer: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Rank every user's first target by each variant; all processes call this, each ranks its part.
+
+    Args:
+        recommender: The adapter.
+        questions: What is asked, and the seed of its shuffles.
+        kinds: Some of `KINDS`.
+        mask_seen: Whether items of the history leave the ranking.
+        scorer: Settings of `Recommender.scorer`.
+
+    Returns:
+        For each variant whether it reads `words` and `embedding` of times, and its `ranks`, (number of users,).
+    """
+    found = {}
+    for one in variants(recommender, questions.firsts, kinds, questions.seed):
+        reader = recommender.without_time(words=not one.words, embedding=not one.embedding)
+        ranks = rank_together(reader.scorer(**scorer), one.cases, mask_seen).ranks
+        found[one.name] = {"words": one.words, "embedding": one.embedding, "ranks": ranks}
+    return found

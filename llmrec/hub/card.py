@@ -1,0 +1,200 @@
+"""`README.md` of a saved folder, the model card: a function of the folder, with every number from `eval_results.json`.
+
+What is not there, such as an evaluation, is said to be missing in a sentence. A README without this module's mark was
+written by somebody and is left alone; of one with it, metadata that people add by hand stay (`BY_HAND`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub.repocard import metadata_load
+
+from llmrec.configuration import RecommenderConfig
+from llmrec.data.catalog import Catalog
+from llmrec.data.directory import sha256_of
+from llmrec.hub.card_parts import (
+    LEADING,
+    TITLES,
+    audit_part,
+    bullets,
+    data_part,
+    limits_part,
+    plain,
+    protocol_part,
+    results_part,
+    strata_part,
+    training_part,
+)
+from llmrec.hub.eval_results import CONFIG_AND_WEIGHTS, EVAL_RESULTS, SUBJECT, read_eval_results
+from llmrec.text.template import PromptTemplate
+
+CARD = "README.md"
+BY_HAND = ("license", "license_name", "license_link", "language", "datasets")
+"""Metadata that nobody but a person knows."""
+MARK = re.compile(r"<!-- llmrec card(?: of (\S+))? -->")
+HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+PLAIN_ID = re.compile(r"[\w.:-]+")
+TAGS = ("llmrec", "sequential-recommendation", "recommender-system")
+
+Record = Mapping[str, Any]
+
+
+def write_card(folder: Path, repo_id: str | None = None) -> bool:
+    """Write the folder's card anew, unless somebody wrote one by hand; return whether it was written.
+
+    Args:
+        folder: a saved folder.
+        repo_id: the name on the Hub, which the example then loads; None keeps the one that an earlier card names.
+    """
+    text = renewed_card(folder, read_eval_results(folder), folder / CARD, repo_id)
+    if text is None:
+        return False
+    scratch = folder / f".{CARD}"
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(folder / CARD)
+    return True
+
+
+def renewed_card(
+    folder: Path, record: Record | None, earlier: Path, repo_id: str | None = None, **by_hand: Any
+) -> str | None:
+    """Return the card of a saved folder, with what people added to an earlier one; None where they wrote it themselves.
+
+    Args:
+        folder: the saved folder.
+        record: from `condense`, if there is one.
+        earlier: where an earlier card may stand.
+        repo_id: see `write_card`.
+        by_hand: metadata among `BY_HAND`; None keeps an earlier card's.
+    """
+    text = earlier.read_text(encoding="utf-8") if earlier.is_file() else ""
+    mark = MARK.search(text)
+    if text and mark is None:
+        return None
+    metadata = (metadata_load(earlier) if text else None) or {}
+    kept = {name: metadata[name] for name in BY_HAND if name in metadata}
+    kept |= {name: value for name, value in by_hand.items() if value is not None}
+    return card_text(folder, record, repo_id or (mark[1] if mark else None), kept)
+
+
+def card_text(folder: Path, record: Record | None, repo_id: str | None = None, by_hand: Record | None = None) -> str:
+    """Return the card of a saved folder; what the record holds is used if it is about the folder's weights."""
+    config = RecommenderConfig.load(folder)
+    weights = folder / CONFIG_AND_WEIGHTS[config.merged][1]
+    stale = record is not None and record["model"]["weights_sha256"] != sha256_of(weights)
+    known: Record = {} if record is None or stale else record
+    base = hub_name(config.base_model)
+    title = repo_id or f"A sequential recommender on {base or 'a local base model'}"
+    results = known.get("results")
+    missing = (
+        f"`{EVAL_RESULTS}` was measured on other weights than these: nothing of it is repeated here."
+        if stale
+        else "Not evaluated yet: `llmrec evaluate` and `llmrec card --results` fill this in."
+    )
+    parts = [
+        f"---\n{card_metadata(config, known, title, by_hand or {}).to_yaml()}\n---",
+        f"<!-- llmrec card{f' of {repo_id}' if repo_id else ''} -->",
+        f"# {plain(title)}",
+        _what_it_is(config, base),
+        "## How to use it",
+        f"```python\n{example(folder, repo_id)}\n```",
+        _loading(config, repo_id),
+        *("## Data", *data_part(known.get("data"))),
+        *("## Protocol", *(protocol_part(results) if results else [missing])),
+        *("## Results", *(results_part(results) if results else [missing])),
+        *(("### By kind of target", *strata_part(results)) if results and results["strata"] else ()),
+        *("## Limits and biases", bullets(limits_part(config, known))),
+        *("## Audit of the data", *audit_part(known.get("audit"))),
+        *("## Training", *training_part(known)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def card_metadata(config: RecommenderConfig, record: Record, title: str, by_hand: Record) -> ModelCardData:
+    """Return the front matter by which the Hub lists the model.
+
+    The library is peft, not llmrec: the Hub counts and lists adapters of known libraries.
+    """
+    base, relation = hub_name(config.base_model), "finetune" if config.merged else "adapter"
+    tags = [*TAGS, *([] if config.merged else ["lora"]), *([f"base_model:{relation}:{base}"] if base else [])]
+    known: dict[str, Any] = {"library_name": "transformers" if config.merged else "peft", "tags": tags}
+    known |= {"pipeline_tag": "text-ranking", **by_hand}
+    if base:
+        known |= {"base_model": base, "base_model_relation": relation}
+    if results := record.get("results"):
+        shown = [metric for metric in LEADING[results["task"]] if results["systems"][SUBJECT].get(metric)]
+        known["metrics"] = [metric.partition("@")[0] for metric in shown]
+        known |= {"model_name": title, "eval_results": [_eval_result(results, metric) for metric in shown]}
+    return ModelCardData(**known)
+
+
+def hub_name(base_model: str) -> str | None:
+    """Return the base model's name if it is one of the Hub's, not a path.
+
+    >>> hub_name("sentence-transformers/all-MiniLM-L6-v2"), hub_name("../bert"), hub_name("/models/bert")
+    ('sentence-transformers/all-MiniLM-L6-v2', None, None)
+    """
+    return base_model if HUB_NAME.fullmatch(base_model) else None
+
+
+def example(folder: Path, repo_id: str | None = None) -> str:
+    """Return five lines that load the model and recommend; without a name they run in the folder itself."""
+    items = Catalog.read(folder / "items.parquet")
+    fields = sorted(PromptTemplate.load(folder).fields & set(items.frame.columns), key=lambda name: name != "title")
+    events = [json.dumps({"item_id": item_id}) for item_id in items.ids if PLAIN_ID.fullmatch(item_id)][:2]
+    events += [json.dumps({name: "an item in words, known or not"}) for name in fields[:1] if name.isidentifier()]
+    return (
+        "from llmrec import Recommender\n\n"
+        f"recommender = Recommender.from_pretrained({json.dumps(repo_id or '.')})\n"
+        f"history = [{', '.join(events)}]  # oldest first\n"
+        "for entry in recommender.recommend(history, k=5):\n"
+        "    print(entry.rank, entry.item_id, entry.score, entry.text)"
+    )
+
+
+def _what_it_is(config: RecommenderConfig, base: str | None) -> str:
+    model = f"[{base}](https://huggingface.co/{base})" if base else "a base model that is not on the Hub"
+    how = "into whose weights a LoRA adapter was merged" if config.merged else "with a LoRA adapter"
+    heads = {
+        "dual": "A dual head scores the whole catalogue",
+        "cross": "A dual head proposes items and a cross head ranks them after they have read the history",
+        "verbalizer": "A dual head proposes items and logits of yes and no rank them after they have read the history",
+    }
+    learned = "; known items have learned residuals beside their text" if config.hybrid else ""
+    return (
+        f"A sequential recommender made with llmrec: what a person did, and when, "
+        f"is written as text and read by {model}, {how}. {heads[config.head]}{learned}. Items that nobody has used "
+        "yet are scored from their words."
+    )
+
+
+def _loading(config: RecommenderConfig, repo_id: str | None) -> str:
+    where = "" if repo_id else " Run it in this folder, or give the folder's path."
+    if config.merged:
+        return f"`AutoModel.from_pretrained` loads the backbone alone, without heads and items.{where}"
+    return (
+        "peft alone would load the adapted layers without heads and items, so load it as above; the base model is "
+        f"fetched as `llmrec_config.json` says.{where}"
+    )
+
+
+def _eval_result(results: Record, metric: str) -> EvalResult:
+    protocol = results["protocol"]
+    source = str(protocol.get("source", "unnamed data"))
+    return EvalResult(
+        task_type="text-ranking",
+        task_name="sequential recommendation",
+        dataset_type=re.sub(r"[^\w.-]+", "-", source),
+        dataset_name=source,
+        dataset_split=protocol["split"],
+        metric_type=metric.replace("@", "_at_"),
+        metric_name=TITLES[metric],
+        metric_value=results["systems"][SUBJECT][metric]["value"],
+        metric_args={"candidates": "full catalogue"} if results["task"] == "ranking" else None,
+    )

@@ -1,0 +1,177 @@
+"""What is asked of a saved folder, above all a stranger's, before anything in it is used.
+
+Nothing is unpickled and no code runs, whatever a folder says: weights are safetensors, settings JSON, templates have
+bare names. What remains is a configuration that makes peft allocate, match or download what nobody wanted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from safetensors import SafetensorError, safe_open
+
+from llmrec.configuration import CONFIG_NAME, RecommenderConfig
+from llmrec.data.directory import sha256_of
+from llmrec.hub.folder import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    ITEM_EMBEDDINGS,
+    ITEM_TABLES,
+    ITEMS,
+    PROBE,
+    TOKENIZER,
+    read_json,
+)
+from llmrec.hub.merged import ADAPTATION, BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS
+from llmrec.models.adapter import HEADS
+from llmrec.text.template import TEMPLATE_NAME, PromptTemplate
+
+MAX_RANK = 512
+"""Widest LoRA update that is loaded: a stranger's r decides how much memory is allocated."""
+NEEDED = (TEMPLATE_NAME, TOKENIZER, "tokenizer_config.json")
+ADAPTER = (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
+MERGED = (BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS, ADAPTATION)
+PROBED_SINCE = 3
+"""Format version since which a folder has a probe."""
+PICKLES = (b"\x80", b"PK\x03\x04")
+"""How pickles begin, bare and as torch writes them."""
+FREE = {
+    *("r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "fan_in_fan_out", "inference_mode"),
+    *("base_model_name_or_path", "revision", "peft_type", "peft_version", "auto_mapping", "task_type"),
+}
+"""Settings of peft that an adapter may choose; `check_adapter_config` looks at those that matter."""
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+LAYER_NAME = re.compile(r"[A-Za-z_]\w*")
+
+
+def check_folder(folder: Path, catalog: bool = True) -> None:
+    """Check that `folder` is a complete llmrec adapter whose files can be read and may be trusted.
+
+    Args:
+        folder: Where the files lie.
+        catalog: Whether it has to hold its items.
+
+    Raises:
+        FileNotFoundError: if a file is missing; the text names it.
+        ValueError: if a file is damaged, belongs to another adapter, or asks for what no adapter needs.
+    """
+    config = RecommenderConfig.load(folder)
+    needed = [*(MERGED if config.merged else ADAPTER), *NEEDED]
+    if read_json(folder / CONFIG_NAME)["format_version"] >= PROBED_SINCE:
+        needed.append(PROBE)
+    if catalog or any((folder / name).is_file() for name in (ITEM_TABLES, ITEM_EMBEDDINGS)):
+        needed.append(ITEMS)
+    missing = [name for name in needed if not (folder / name).is_file()]
+    if ADAPTER_WEIGHTS in missing and (pickles := sorted(path.name for path in folder.glob("*.bin"))):
+        raise ValueError(f"adapter {str(folder)!r} has {pickles[0]}, a pickle, for weights: {REFUSED_PICKLE}")
+    if missing == [ITEMS]:
+        raise FileNotFoundError(
+            f"adapter {str(folder)!r} holds no catalogue ({ITEMS}): give the items to rank as items=, or save or "
+            "download it again with its own."
+        )
+    if missing:
+        raise FileNotFoundError(f"adapter {str(folder)!r} lacks {', '.join(missing)}; save or download it again.")
+    for name in needed:
+        if name.endswith(".json"):
+            read_json(folder / name)
+    if not config.merged:
+        check_adapter_config(read_json(folder / ADAPTER_CONFIG), config)
+    PromptTemplate.load(folder)
+    for path in sorted(folder.glob("*.safetensors")):
+        check_weights(path)
+    if PROBE in needed and read_json(folder / PROBE).get(TOKENIZER) != sha256_of(folder / TOKENIZER):
+        raise ValueError(
+            f"{TOKENIZER} in {str(folder)!r} is not the one that the adapter was saved with: the model would read "
+            "other tokens.\nSave or download the adapter again."
+        )
+
+
+REFUSED_PICKLE = "llmrec reads safetensors alone, for a pickle can run code.\nAsk its author to save it again."
+
+
+def check_base_name(name: str, published: bool = False) -> None:
+    """Refuse a base checkpoint that is named by a path of one machine.
+
+    Args:
+        name: As the adapter records it.
+        published: Whether the adapter is, or shall be, on the Hub, where a way from its own folder means nothing
+            either.
+
+    Raises:
+        ValueError: if the name is such a path.
+    """
+    absolute = Path(name).is_absolute() or re.match(r"[A-Za-z]:|~|\\", name)
+    if absolute or (published and not HUB_NAME.fullmatch(name)):
+        raise ValueError(
+            f"base_model {name!r} is a path of one machine; an adapter names its base as the Hub does.\n"
+            "Give the Hub name of the base with base_model=."
+        )
+
+
+def check_adapter_config(values: Mapping[str, Any], config: RecommenderConfig) -> None:
+    """Refuse settings of peft that llmrec never writes: each of them can cost memory, time or trust.
+
+    Args:
+        values: What `adapter_config.json` holds.
+        config: The settings beside it.
+
+    Raises:
+        ValueError: if a setting is not one of a plain LoRA of sane size on the base that the folder names.
+    """
+
+    def refuse(name: str, rule: str) -> None:
+        raise ValueError(f"{ADAPTER_CONFIG}: {name}={values.get(name)!r} {rule}.\nllmrec writes no such adapter.")
+
+    if values.get("peft_type") != "LORA":
+        refuse("peft_type", "is not LORA")
+    rank = values.get("r")
+    if not isinstance(rank, int) or not 1 <= rank <= MAX_RANK:
+        refuse("r", f"is no rank in 1..{MAX_RANK}, and decides how much memory is taken")
+    layers = values.get("target_modules")
+    if not isinstance(layers, list):
+        refuse("target_modules", "is no list of layer names: peft would run it as a regular expression")
+    if not layers or not all(isinstance(name, str) and LAYER_NAME.fullmatch(name) for name in layers):
+        refuse("target_modules", "holds what is no plain layer name")
+    heads = values.get("modules_to_save") or []
+    if not isinstance(heads, list) or not set(heads) <= set(HEADS):
+        refuse("modules_to_save", f"names more than the heads {', '.join(HEADS)}")
+    usual = {field.name: getattr(LoraConfig(), field.name) for field in fields(LoraConfig)}
+    for name in sorted(set(values) - FREE):
+        if values[name] and values[name] != usual.get(name):
+            refuse(name, "is not the default")
+    for name, own in (("base_model_name_or_path", config.base_model), ("revision", config.base_revision)):
+        if values.get(name) != own:
+            refuse(name, f"is another base than the {own!r} of {CONFIG_NAME}")
+
+
+def check_weights(path: Path) -> None:
+    """Refuse weights that are no safetensors, were cut short, are not numbers, or are not an adapter's.
+
+    Raises:
+        ValueError: naming the file and what is wrong with it.
+    """
+    with path.open("rb") as file:
+        begin = file.read(4)
+    if begin.startswith(PICKLES):
+        raise ValueError(f"{path.name} in {str(path.parent)!r} is a pickle: {REFUSED_PICKLE}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (it is no dict)
+                if path.name == ADAPTER_WEIGHTS and not re.search(rf"\.lora_[AB]\.|\.({'|'.join(HEADS)})\.", name):
+                    raise ValueError(f"{path.name} holds {name!r}, which is neither LoRA nor a head: it is refused.")
+                tensor = file.get_tensor(name)
+                if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                    raise ValueError(
+                        f"{path.name}: {name!r} has values that are no numbers (NaN or infinite).\n"
+                        "Every score would be one; train again, with a lower learning rate."
+                    )
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path.name} in {str(path.parent)!r} is damaged or was cut short ({error}); download it again."
+        ) from None

@@ -1,0 +1,118 @@
+"""`AdaptationTrainer`: the checkpoint goes on reading, on unlabelled histories, before it learns to rank."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from llmrec.models.language import LanguageModel
+from llmrec.recommender import Recommender
+from llmrec.training.adaptation_data import PackedCollator, PackedDataset, ReadPass
+from llmrec.training.adapter_trainer import AdapterTrainer
+from llmrec.training.arguments import RecTrainingArguments
+from llmrec.training.losses import IGNORED
+from llmrec.training.objectives import contrast
+
+TOKEN_HEADS = "token_heads.safetensors"
+"""The heads that predict tokens, beside a checkpoint that a run resumes from; no recommender needs them."""
+
+
+class AdaptationTrainer(AdapterTrainer):
+    """Trains LoRA to predict the words of events, and optionally to tell a user's halves from those of others.
+
+    Args:
+        recommender: freshly assembled; its head and item tables stay as they are.
+        language: the same model, with its token heads.
+        args: settings of the run.
+        train_dataset: packed rows.
+        held_out: passes of users who are not in it.
+        collator: masks, and draws what is contrasted.
+        contrast_weight: weight of the contrast beside the loss of a token.
+    """
+
+    def __init__(
+        self,
+        recommender: Recommender,
+        language: LanguageModel,
+        args: RecTrainingArguments,
+        train_dataset: PackedDataset,
+        held_out: PackedDataset | None,
+        collator: PackedCollator,
+        contrast_weight: float = 0.0,
+    ) -> None:
+        for name, weight in recommender.model.named_parameters():
+            weight.requires_grad_("lora_" in name)
+        super().__init__(recommender, args, train_dataset, held_out, collator, language)
+        self.language = language
+        self.collator = collator
+        self.contrast_weight = contrast_weight
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Return the cross-entropy summed over the tokens asked for, per token of the whole step."""
+        output, texts = model(**inputs)
+        num_labels = (inputs["labels"] != IGNORED).sum()
+        loss = output.losses.sum()
+        if output.base_losses is not None:
+            loss = loss + output.base_losses.sum()  # of a head of its own
+        if texts is not None:
+            loss = loss + self.contrast_weight * contrast(texts[0::2], texts[1::2]) * num_labels
+        loss = self.loss_of_step(loss, num_labels, num_items_in_batch, inputs)
+        return (loss, output) if return_outputs else loss
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Return the held-out loss per token, the mean over users, of the adapted model and of the base."""
+        began = time.perf_counter()
+        adapted, base = self.held_out_losses().T
+        metrics = {f"{metric_key_prefix}_loss": adapted.mean(), f"{metric_key_prefix}_base_loss": base.mean()}
+        return self.report_evaluation({name: float(value) for name, value in metrics.items()}, began)
+
+    @torch.no_grad()
+    def held_out_losses(self) -> np.ndarray:
+        """Return (number of held-out users with a token asked for, 2) mean losses in nats: adapted, base.
+
+        What is masked is the same at every call.
+        """
+        language, args = self.language, self.args
+        training, compared = language.training, language.compares
+        language.eval()
+        language.compares = True
+        collator = PackedCollator(self.collator.processor, self.collator.objective, args.seed)
+        sums: dict[tuple[int, int], np.ndarray] = {}
+        for begin in range(0, len(self.cases), args.per_device_eval_batch_size):
+            end = min(begin + args.per_device_eval_batch_size, len(self.cases))
+            rows = [self.cases[index] for index in range(begin, end)]
+            batch = {name: tensor.to(args.device) for name, tensor in collator(rows).items()}
+            with self.accelerator.autocast():
+                output, _ = language(**batch)
+            where = torch.nonzero(batch["labels"] != IGNORED)[:, 0].tolist()
+            both = torch.stack([output.losses, output.base_losses], dim=1).double().cpu().numpy()
+            number = batch["sequence"][batch["labels"] != IGNORED].tolist()
+            for row, sequence, losses in zip(where, number, both, strict=True):
+                one: ReadPass = rows[row][sequence]
+                total = sums.setdefault((one.source, one.user), np.zeros(3))
+                total += [*losses, 1]
+        language.train(training)
+        language.compares = compared
+        return np.array([total[:2] / total[2] for _, total in sorted(sums.items())])
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        target = Path(output_dir or self.args.output_dir)
+        if self.args.should_save and self.language.learned and target != Path(self.args.output_dir):
+            trained = {n: w.detach().clone() for n, w in self.language.heads.named_parameters() if w.requires_grad}
+            save_file(trained, target / TOKEN_HEADS)
+
+    def _load_weights(self, folder: Path) -> None:
+        super()._load_weights(folder)
+        if self.language.learned:
+            self.language.heads.load_state_dict(load_file(folder / TOKEN_HEADS), strict=False)

@@ -1,0 +1,114 @@
+"""Labelled pairs as the console command runs them: prepare, train and evaluate --task pointwise, few_shot."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import roc_auc_score
+from small_data import items_frame
+
+from llmrec.commands.main import run
+from llmrec.data.directory import DataDirectory
+from llmrec.evaluation.labelled_cases import LabelledCases
+from llmrec.ranking.candidates import CandidateScorer, Question
+from llmrec.recommender import Recommender
+
+HEAD = shlex.split("--head cross --dual_gate 0 --template likes --hybrid false")
+SMALL = shlex.split(
+    "--max_tokens 64 --max_vector_events 4 --lora_r 2 --lora_alpha 4 --per_device_train_batch_size 4 --bf16 false "
+    "--disable_tqdm true"
+)
+
+
+@pytest.fixture(scope="module")
+def likes(tmp_path_factory) -> Path:
+    """A data directory of 20 users who like the even items and dislike the odd ones, each of 6 items at random."""
+    folder = tmp_path_factory.mktemp("likes")
+    random = np.random.default_rng(0)
+    rows = [
+        (f"u{user:02}", f"i{item:02}", 1_600_000_000 + user * 1_000 + place, 5.0 - 4.0 * (item % 2))
+        for user in range(20)
+        for place, item in enumerate(random.permutation(24)[:6].tolist())
+    ]
+    pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp", "rating"], orient="row").write_csv(folder / "e.csv")
+    items_frame().write_csv(folder / "i.csv")
+    options = "--split users --like_at_least 4 --dislike_at_most 3"
+    files = ["--interactions", str(folder / "e.csv"), "--items", str(folder / "i.csv")]
+    assert run("prepare", [*files, *shlex.split(options), "--output_dir", str(folder / "data")]) == 0
+    return folder / "data"
+
+
+@pytest.fixture(scope="module")
+def judge(checkpoints, likes, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("judge") / "run"
+    files = ["--data_dir", str(likes), "--base_model", str(checkpoints["bert"]), "--output_dir", str(folder)]
+    assert run("train", [*files, "--task", "pointwise", *HEAD, *SMALL, "--num_train_epochs", "1"]) == 0
+    return folder
+
+
+def test_the_report_judges_as_the_saved_adapter_does(judge, likes, tmp_path):
+    files = ["--data_dir", str(likes), "--model", str(judge), "--output_dir", str(tmp_path)]
+    assert run("evaluate", ["--task", "pointwise", *files]) == 0
+    results = json.loads((tmp_path / "pair_results.json").read_text())
+    assert set(results["systems"]) == {"llmrec", "item_popularity", "frozen_text"}
+    recommender, directory = Recommender.from_pretrained(judge), DataDirectory.open(likes)
+    cases = LabelledCases.from_directory(directory, "test")
+    logits = []
+    for user, position in zip(cases.user, cases.position, strict=True):  # one pass per pair, through the public face
+        row = directory.histories().filter(lambda row, name=cases.users[user]: row["user_id"] == name)[0]
+        history = [
+            {"item_id": item, "timestamp": time, "liked": liked}
+            for item, time, liked in zip(row["item_id"], row["timestamp"], row["liked"], strict=True)
+        ]
+        logits.append(one_by_one(recommender, history[: position + 1]))
+    expected = roc_auc_score(cases.labels, logits)
+    assert results["systems"]["llmrec"]["auc"]["value"] == pytest.approx(expected, abs=1e-9)
+
+
+def one_by_one(recommender: Recommender, events: list[dict]) -> float:
+    """Score the last of a user's events in a pass of its own."""
+    items = np.array([recommender.items.index(event["item_id"]) for event in events])
+    times = np.array([event["timestamp"] for event in events])
+    liked = np.array([event["liked"] for event in events])
+    processor = recommender.processor
+    blocks = processor.blocks(items[:-1], times[:-1], recommender.items, liked[:-1])
+    row = processor.read(items[:-1], blocks, processor.windows(blocks)[-1])
+    scorer = CandidateScorer(recommender.model, processor, recommender.items)
+    return scorer.scores([Question(row, items[-1:], np.array([len(row.items) - 1]))])[0].item()
+
+
+def test_few_shot_tells_sizes_and_seeds_apart(checkpoints, likes, tmp_path):
+    files = ["--data_dir", str(likes), "--base_model", str(checkpoints["bert"]), "--output_dir", str(tmp_path)]
+    sizes = shlex.split("--sizes 12 24 --seeds 2 --max_steps 2")
+    assert run("few_shot", [*files, *HEAD, *SMALL, *sizes]) == 0
+    runs = json.loads((tmp_path / "few_shot_runs.json").read_text())
+    own = {(one["examples"], one["seed"]): one["auc"] for one in runs if one["system"] == "llmrec"}
+    assert set(own) == {(size, seed) for size in (12, 24) for seed in (0, 1)}
+    rows = json.loads((tmp_path / "few_shot.json").read_text())
+    mean = next(row for row in rows if (row["system"], row["examples"]) == ("llmrec", 24))
+    assert mean["auc"] == pytest.approx((own[24, 0] + own[24, 1]) / 2, abs=1e-4)
+    assert mean["seeds"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--head", "dual"], "reads no candidate"),
+        (["--head", "cross", "--max_train_examples", "100000"], "100000"),
+    ],
+)
+def test_what_cannot_be_trained_on_pairs_is_refused(checkpoints, likes, tmp_path, options, message, capsys):
+    files = ["--data_dir", str(likes), "--base_model", str(checkpoints["bert"]), "--output_dir", str(tmp_path / "run")]
+    assert run("train", [*files, "--task", "pointwise", *SMALL, *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_judging_without_an_adapter_is_refused(likes, tmp_path, capsys):
+    assert run("evaluate", ["--task", "pointwise", "--data_dir", str(likes), "--output_dir", str(tmp_path)]) == 2
+    assert "give an adapter" in capsys.readouterr().err

@@ -1,0 +1,145 @@
+"""A save that is killed at any moment leaves the old folder or the new one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from small_data import START
+from tiny_recommenders import randomise, tiny_recommender
+
+from llmrec import recommender as module
+from llmrec.hub import folder as folder_module
+from llmrec.hub.folder import TOKENIZER
+from llmrec.hub.replacing import COMMITTED, STAGED, finish, replaced_together
+from llmrec.recommender import Recommender
+
+TOUCHING = {
+    "open",
+    "os.rename",
+    "os.remove",
+    "os.rmdir",
+    "os.mkdir",
+    "os.chmod",
+    "shutil.rmtree",
+    "os.listdir",
+    "os.scandir",
+}
+"""Audit events of what can change a folder; a process is killed just before each."""
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def killed_at(moment: int, folder: Path, work: Callable[[], None]) -> bool:
+    """Run `work` in a forked process, killed at the `moment`-th touch of `folder`; say whether it came to that."""
+    child = os.fork()
+    if child == 0:
+        count = 0
+
+        def watch(event: str, arguments: tuple) -> None:
+            nonlocal count
+            if event in TOUCHING and str(arguments[0]).startswith(str(folder)):
+                if count == moment:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                count += 1
+
+        try:
+            sys.addaudithook(watch)
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)  # pytest must not go on in two processes
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+    return os.WIFSIGNALED(status)
+
+
+def write(folder: Path, texts: dict[str, str], owned: tuple[str, ...] = ()) -> None:
+    with replaced_together(folder, owned) as staged:
+        for name, text in texts.items():
+            (staged / name).parent.mkdir(exist_ok=True)
+            (staged / name).write_text(text)
+
+
+def test_killed_at_any_moment_files_are_all_old_or_all_new(tmp_path):
+    old = {"a.json": "old a", "b.json": "old b", "only_old.json": "old"}
+    new = {"a.json": "new a", "b.json": "new b", "deep/c.json": "new c"}
+    both, moment, killed = [], 0, True
+    while killed:
+        folder = tmp_path / str(moment)
+        write(folder, old)
+        (folder / "notes.txt").write_text("mine")
+        killed = killed_at(moment, folder, lambda at=folder: write(at, new, ("only_old.json",)))
+        finish(folder)
+        shutil.rmtree(folder / STAGED, ignore_errors=True)
+        found = {name: content.decode() for name, content in files(folder).items()}
+        assert found.pop("notes.txt") == "mine"
+        assert found in (old, new), moment
+        both.append(found == new)
+        moment += 1
+    assert moment > 20
+    assert both == sorted(both) and both[0] is False and both[-1] is True  # one moment parts the old from the new
+
+
+def test_finishing_may_be_killed_and_done_again(tmp_path):
+    new = {"a.json": "new a", "b.json": "new b"}
+    moment, killed = 0, True
+    while killed:
+        folder = tmp_path / str(moment)
+        write(folder, {"a.json": "old a", "b.json": "old b", "gone.json": "old"})
+        write(folder / COMMITTED, new)
+        (folder / COMMITTED / ".gone.json").write_text('["gone.json"]')
+        killed = killed_at(moment, folder, lambda at=folder: finish(at))
+        finish(folder)
+        assert {name: content.decode() for name, content in files(folder).items()} == new
+        moment += 1
+    assert moment > 5
+
+
+def test_an_adapter_whose_save_is_killed_loads_with_the_old_or_the_new_scores(checkpoints, tmp_path, monkeypatch):
+    history = [{"item_id": "i00", "timestamp": START}, {"item_id": "i05", "timestamp": START + 300_000}]
+    one, two = (randomise(tiny_recommender(checkpoints["bert"], hybrid=hybrid)) for hybrid in (True, False))
+    for name, recommender in (("old", one), ("new", two)):
+        recommender.save_pretrained(tmp_path / name)
+    old, new = files(tmp_path / "old"), files(tmp_path / "new")
+    scores = [recommender.score(history, ["i03", "i07"]) for recommender in (one, two)]
+    assert set(old) - set(new) == {"item_tables.safetensors"}
+    # Polars and its threads do not survive a fork: the child copies the table, probe and card are made already.
+    monkeypatch.setattr(two.items, "write", lambda path: shutil.copyfile(tmp_path / "new" / "items.parquet", path))
+    card = new["README.md"].decode()
+    monkeypatch.setattr(folder_module, "renewed_card", lambda *_: card)
+    probe = json.loads(new["probe.json"])
+    monkeypatch.setattr(module, "make_probe", lambda *_: {name: probe[name] for name in set(probe) - {TOKENIZER}})
+    target, moment, killed, loads = tmp_path / "run", 0, True, 0
+    while killed:
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(tmp_path / "old", target)
+        killed = killed_at(moment, target, lambda: two.save_pretrained(target))
+        committed = (target / COMMITTED).exists()
+        if (committed and moment % 5 == 0) or moment % 50 == 0:
+            loads += 1
+            found = Recommender.from_pretrained(target).score(history, ["i03", "i07"])
+            assert any(found == pytest.approx(each, abs=1e-6) for each in scores), moment
+        finish(target)
+        shutil.rmtree(target / STAGED, ignore_errors=True)
+        assert files(target) in (old, new), moment
+        moment += 1 if committed or moment < 8 else 4
+    assert loads > 5
+    assert files(target) == new
+
+
+def test_an_error_leaves_the_folder_as_it_was(tmp_path):
+    write(tmp_path / "run", {"a.json": "old"})
+    with pytest.raises(OSError, match="disk full"), replaced_together(tmp_path / "run", ["a.json"]) as staged:
+        (staged / "a.json").write_text("half")
+        raise OSError("disk full")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"a.json"}
+    assert (tmp_path / "run" / "a.json").read_text() == "old"

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmrec.text.batch import Pass
+from llmrec.text.packing import collate_packed
+from llmrec.training.losses import IGNORED
+from llmrec.training.objectives import contrast, masked_events
+
+MASK, SEPARATOR, HEADER, PAD = 1, 2, 3, 0
+
+histories = st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=6), min_size=1, max_size=5)
+
+
+def packed(rows: list[list[list[int]]]) -> dict:
+    """Rows of histories, each a list of the numbers of words of its events; words count up from 10."""
+    words = iter(range(10, 10_000))
+    passes = [
+        [Pass(np.zeros(len(one)), [[*(next(words) for _ in range(size)), SEPARATOR] for size in one]) for one in row]
+        for row in rows
+    ]
+    return collate_packed(passes, [HEADER], PAD)
+
+
+@settings(deadline=None)
+@given(st.lists(histories, min_size=1, max_size=3), st.integers(0, 1_000), st.floats(0.1, 0.9))
+def test_events_are_masked_whole_and_nothing_else(rows, seed, rate):
+    batch = packed(rows)
+    before = {name: tensor.clone() for name, tensor in batch.items()}
+    masked, labels = masked_events(batch, MASK, (SEPARATOR,), rate, torch.Generator().manual_seed(seed))
+    assert all(torch.equal(batch[name], before[name]) for name in batch)
+    chosen = labels != IGNORED
+    assert torch.equal(labels[chosen], batch["input_ids"][chosen])
+    assert (masked[chosen] == MASK).all() and torch.equal(masked[~chosen], batch["input_ids"][~chosen])
+    assert not (chosen & (batch["block"] <= 0)).any()
+    assert not (chosen & (batch["input_ids"] == SEPARATOR)).any()
+    for row, histories_of_row in enumerate(rows):
+        for number, history in enumerate(histories_of_row):
+            for event in range(1, len(history) + 1):
+                here = (batch["sequence"][row] == number) & (batch["block"][row] == event)
+                words = here & (batch["input_ids"][row] != SEPARATOR)
+                if len(history) > 1:
+                    assert chosen[row][words].all() or not chosen[row][words].any()
+
+
+def test_events_are_masked_at_the_rate_asked_for():
+    batch = packed([[[1] * 50] * 10] * 8)  # 4,000 events of a word each
+    _, labels = masked_events(batch, MASK, (SEPARATOR,), 0.15, torch.Generator().manual_seed(0))
+    share = (labels != IGNORED).sum().item() / 4_000
+    assert abs(share - 0.15) < 4 * math.sqrt(0.15 * 0.85 / 4_000)
+
+
+def test_a_history_of_one_event_loses_single_words():
+    batch = packed([[[400]], [[1, 1]]])
+    _, labels = masked_events(batch, MASK, (SEPARATOR,), 0.15, torch.Generator().manual_seed(0))
+    assert abs((labels[0] != IGNORED).sum().item() - 60) < 4 * math.sqrt(400 * 0.15 * 0.85)
+
+
+@given(st.integers(1, 6), st.integers(0, 100))
+def test_the_contrast_is_the_mean_of_both_directions(users, seed):
+    random = torch.Generator().manual_seed(seed)
+    first, second = (F.normalize(torch.randn(users, 4, generator=random, dtype=torch.float64), dim=-1) for _ in "ab")
+    total = 0.0
+    for one, other in ((first, second), (second, first)):
+        for user in range(users):
+            exps = [math.exp(float(one[user] @ other[rival]) / 0.05) for rival in range(users)]
+            total -= math.log(exps[user] / sum(exps))
+    assert float(contrast(first, second)) == pytest.approx(total / (2 * users), rel=1e-9, abs=1e-9)
