@@ -1,7 +1,8 @@
-"""`python scripts/benchmark.py SUITE --output_dir DIR`: what is fast here against the usual way, measured in one run.
+"""`python scripts/benchmark.py SUITE --output_dir DIR`: what is claimed against the usual way, measured in one run.
 
-The suites are `training`, `pretraining` and `scoring` (`benchmark_*.py`). A suite's rows go, with the
-machine they were measured on, to `DIR/SUITE.json` and as a table to `DIR/SUITE.md`.
+The suites are `training`, `pretraining` and `scoring`, which take times, and `worlds`, which ranks where the best
+attainable is known (`benchmark_*.py`). A suite's rows go, with the machine they were measured on, to `DIR/SUITE.json`
+and as a table to `DIR/SUITE.md`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 import torch
 
-from llmrec.commands import benchmark_pretraining, benchmark_scoring, benchmark_training
+from llmrec.commands import benchmark_pretraining, benchmark_scoring, benchmark_training, benchmark_worlds
 from llmrec.commands.arguments import parse_arguments, print_settings
 from llmrec.commands.outputs import check_writable
 
@@ -24,17 +25,19 @@ SUITES: dict[str, ModuleType] = {
     "training": benchmark_training,
     "pretraining": benchmark_pretraining,
     "scoring": benchmark_scoring,
+    "worlds": benchmark_worlds,
 }
+MEDIANS = "Medians of one run"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Time, compare, write, print; rows that were measured are written even when a later one fails."""
+    """Measure, compare, write, print; rows that were measured are written even when a later one fails."""
     values = sys.argv[1:] if argv is None else list(argv)
     name = values.pop(0) if values and not values[0].startswith("-") else None
     if name is None and {"-h", "--help"} & set(values):
         name = "training"
     if name not in SUITES:
-        raise ValueError(f"benchmark {name!r}: the first word says what to time; give one of {', '.join(SUITES)}.")
+        raise ValueError(f"benchmark {name!r}: the first word says what to measure; give one of {', '.join(SUITES)}.")
     suite = SUITES[name]
     arguments = parse_arguments(f"benchmark {name}", suite.BenchmarkArguments, values)
     print_settings(arguments)
@@ -44,10 +47,10 @@ def main(argv: list[str] | None = None) -> None:
         rows.extend(suite.measure(arguments))
     finally:
         if rows:
-            write_rows(rows, Path(arguments.output_dir), name)
+            write_rows(rows, Path(arguments.output_dir), name, getattr(suite, "WHAT", MEDIANS))
 
 
-def write_rows(rows: list[dict[str, Any]], folder: Path, name: str, what: str = "Medians of one run") -> None:
+def write_rows(rows: list[dict[str, Any]], folder: Path, name: str, what: str = MEDIANS) -> None:
     """Write the rows as JSON, and as a Markdown table that says what they are and on which machine; print it."""
     machine = (
         f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}"

@@ -12,6 +12,7 @@ import sys
 VERBS = {
     "prepare": "clean an events table and split it by time into a data directory",
     "audit": "find leaks, duplicates and ties in prepared data or in split files",
+    "describe": "show how much, how often, when and again: gaps, sessions, rhythm, repeats, drift",
     "pretrain": "adapt a checkpoint to unlabelled histories before it learns to rank",
     "train": "train a LoRA adapter and a scoring head on a data directory",
     "baselines": "fit what a recommender has to beat, each after a search on validation",
@@ -23,7 +24,7 @@ VERBS = {
     "push": "upload an adapter or prepared data to the Hub",
     "inspect": "say what loading an adapter would download and do",
     "quickstart": "prepare, train, evaluate and recommend on movielens-small",
-    "benchmark": "time what is fast here against the usual way, in one run",
+    "benchmark": "measure speed against the usual way, and what reading the time is worth",
     "compare_sasrec": "set the sasrec baseline against that of RecTools, in one run",
 }
 

@@ -1,4 +1,4 @@
-"""Kinds of figure: dots with whiskers, bands of them, curves; small enough for a phone, in the colours of `svg`."""
+"""Kinds of figure: dots with whiskers, bands of them, curves, columns; for a phone's width, in the colours of `svg`."""
 
 from __future__ import annotations
 
@@ -131,6 +131,34 @@ def curve(points: Sequence[tuple[float, float]], style: Style, best: int | None,
         axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
     axes.locator_params(axis="y", nbins=4)
     axes.locator_params(axis="x", nbins=6, integer=True)
+    axes.grid(axis="y", color=RULE, linewidth=1)
+    return figure
+
+
+def columns(heights: Sequence[float], labels: Sequence[str], style: Style, top: float | None, width: int) -> Figure:
+    """Draw a column per value, shares in percent.
+
+    Args:
+        heights: Shares.
+        labels: Below each column; an empty one is left out.
+        style: Of the columns; of its own colour alone.
+        top: Height that the axis reaches, so that several figures can be compared; None for its own.
+        width: In pixels.
+    """
+    slanted = max(map(len, labels), default=0) > 5
+    figure, axes = _axes(width, 170, left=44, right=8, bottom=66 if slanted else 24)
+    places = range(len(heights))
+    axes.bar(places, heights, width=0.8, color=style.colour, linewidth=0)
+    shown = [place for place in places if labels[place]]
+    axes.set_xticks(shown, [labels[place] for place in shown])
+    if slanted:
+        for label in axes.get_xticklabels():
+            label.set(rotation=45, horizontalalignment="right", rotation_mode="anchor")
+    axes.set_xlim(-0.6, len(heights) - 0.4)
+    axes.set_ylim(0, (1.08 * (top or max(heights, default=0))) or 1)
+    axes.locator_params(axis="y", nbins=4)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
+    axes.grid(visible=False, axis="x")
     axes.grid(axis="y", color=RULE, linewidth=1)
     return figure
 

@@ -1,4 +1,4 @@
-"""The readable page of an evaluation as one HTML file, from `results.json` alone.
+"""A readable page as one HTML file: that of an evaluation, from `results.json` alone, or of any sections.
 
 It opens without a network: no script, no font, no picture from outside. It follows the reader's choice of light or
 dark, and a phone's width.
@@ -31,14 +31,41 @@ def results_page(results: Mapping[str, Any]) -> str:
     Returns:
         An HTML document; equal results give equal text.
     """
-    sections = report_sections(results)
-    panels = draw_panels(results)
-    subject = subject_name(results)
-    title = escape(f"Evaluation of {subject}")
+    subject, protocol = subject_name(results), results["protocol"]
+    return html_page(
+        title=f"Evaluation of {subject}",
+        verdict=verdict(results),
+        about=f"{summary(protocol)}. Ranges are {protocol['confidence']:.0%} bootstrap intervals over users.",
+        sections=report_sections(results),
+        panels=draw_panels(results),
+        footer=f"Drawn from results.json alone. Data manifest {protocol['manifest_sha256']}.",
+        subject=subject,
+    )
+
+
+def html_page(
+    title: str,
+    verdict: str,
+    about: str,
+    sections: Sequence[Section],
+    panels: Mapping[str, Sequence[Panel]],
+    footer: str,
+    subject: str = "",
+) -> str:
+    """Write a page.
+
+    Args:
+        title: Its heading.
+        verdict: What a reader should know first.
+        about: What it is about, in smaller type.
+        sections: Its parts.
+        panels: Figures by the keys that sections and tables name.
+        footer: The last line.
+        subject: Name of the table rows to set off, if any.
+    """
+    title, verdict, about, footer = (escape(text) for text in (title, verdict, about, footer))
     links = " ".join(f'<a href="#{section.key}">{escape(section.title)}</a>' for section in sections)
     body = "\n".join(_section(section, panels, subject) for section in sections)
-    protocol = results["protocol"]
-    about = escape(f"{summary(protocol)}. Ranges are {protocol['confidence']:.0%} bootstrap intervals over users.")
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -53,12 +80,12 @@ def results_page(results: Mapping[str, Any]) -> str:
 <main>
 <header>
 <h1>{title}</h1>
-<p class="verdict">{escape(verdict(results))}</p>
+<p class="verdict">{verdict}</p>
 <p class="quiet">{about}</p>
 <nav aria-label="Sections">{links}</nav>
 </header>
 {body}
-<footer class="quiet">Drawn from results.json alone. Data manifest {escape(str(protocol["manifest_sha256"]))}.</footer>
+<footer class="quiet">{footer}</footer>
 </main>
 </body>
 </html>

@@ -21,8 +21,13 @@ def results_table(results: Mapping[str, Any]) -> str:
     Returns:
         Markdown. Names and texts of the data stand there as text: none of their signs becomes markup.
     """
-    parts = ["# Evaluation", _escaped(verdict(results))]
-    for section in report_sections(results):
+    return markdown_page("Evaluation", verdict(results), report_sections(results))
+
+
+def markdown_page(title: str, verdict: str, sections: Iterable[Section]) -> str:
+    """Write a page of sections under a title and a first sentence."""
+    parts = [f"# {_escaped(title)}", _escaped(verdict)]
+    for section in sections:
         parts += _section(section)
     return "\n\n".join(parts) + "\n"
 

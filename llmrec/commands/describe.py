@@ -1,0 +1,54 @@
+"""`llmrec describe`: what prepared data are like, in one page: how much, how often, when, again, and whether it drifts.
+
+llmrec describe --data_dir data --output_dir description
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from llmrec.commands.arguments import parse_arguments, print_settings
+from llmrec.commands.outputs import check_writable
+from llmrec.data.description import describe
+from llmrec.data.directory import DataDirectory
+from llmrec.evaluation.description_page import description_html, description_markdown, summary_of
+
+
+@dataclass(kw_only=True)
+class DescribeArguments:
+    """Options of `llmrec describe`."""
+
+    data_dir: str = field(metadata={"help": "Data directory made by `llmrec prepare`."})
+    output_dir: str = field(metadata={"help": "Folder for describe.json, describe.md and describe.html."})
+    events: Literal["train", "all"] = field(
+        default="train",
+        metadata={"help": "Training events alone, for test events are opened once, by `llmrec evaluate`; or all."},
+    )
+    attribute: str | None = field(
+        default=None,
+        metadata={"help": "Item attribute whose drift is shown; by default the first of category, genres, brand, …"},
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Describe, write the three files, print the summary."""
+    arguments = parse_arguments("describe", DescribeArguments, argv)
+    print_settings(arguments)
+    folder = Path(arguments.output_dir)
+    check_writable(folder)
+    description = describe(DataDirectory.open(arguments.data_dir), arguments.events, arguments.attribute)
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {
+        "describe.json": json.dumps(description, indent=2, ensure_ascii=False) + "\n",
+        "describe.md": description_markdown(description),
+        "describe.html": description_html(description),
+    }
+    for name, content in contents.items():
+        scratch = folder / f".{name}"
+        scratch.write_text(content, encoding="utf-8")
+        scratch.replace(folder / name)
+    print(f"\n{summary_of(description)}\n")
+    print(f"wrote {', '.join(contents)} to {folder}")
