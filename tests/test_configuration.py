@@ -37,6 +37,7 @@ def test_what_was_saved_is_loaded(tmp_path):
         has_clock=False,
         time_embedding=["hour", "gap"],
         merged=True,
+        adapted_on={"steps": 3},
     )
     defaults = RecommenderConfig(base_model=NAME)
     same = [field.name for field in fields(config) if getattr(config, field.name) == getattr(defaults, field.name)]

@@ -144,7 +144,7 @@ def test_an_open_history_says_that_the_catalogue_changed(checkpoints):
         lambda: opened.append(history[3]),
         lambda: opened.score(IDS[2:4]),
         lambda: recommender.recommend(opened, k=3),
-        lambda: opened.user_state,
+        lambda: opened.user_state(),
         lambda: opened.rank(torch.zeros(len(IDS) - 1), 3, False, 3),
     ):
         with pytest.raises(ValueError, match="the catalogue changed since this history was opened: open the history"):

@@ -385,7 +385,7 @@ def test_no_pickle_is_saved_with_the_recommender(checkpoints, data, tmp_path):
     saved = files(tmp_path)
     assert {"adapter_model.safetensors", "item_tables.safetensors", "llmrec_config.json"} < set(saved)
     for name, content in saved.items():
-        assert Path(name).suffix in {".json", ".safetensors", ".parquet", ".txt"}, name
+        assert Path(name).suffix in {".json", ".safetensors", ".parquet", ".txt", ".md"}, name
         assert not content.startswith((b"\x80", b"PK\x03\x04")), name
     assert (tmp_path / "checkpoint-1" / "optimizer.pt").is_file()  # local, for resuming
     assert not list(tmp_path.rglob("training_args.bin"))
