@@ -87,7 +87,8 @@ def check_folder(folder: Path, catalog: bool = True) -> None:
     PromptTemplate.load(folder)
     for path in sorted(folder.glob("*.safetensors")):
         check_weights(path)
-    check_heads(folder / ADAPTER_WEIGHTS, config)
+    if not config.merged:  # a merged model's heads are loaded all or not at all
+        check_heads(folder / ADAPTER_WEIGHTS, config)
     if PROBE in needed and read_json(folder / PROBE).get(TOKENIZER) != sha256_of(folder / TOKENIZER):
         raise ValueError(
             f"{TOKENIZER} in {str(folder)!r} is not the one that the adapter was saved with: the model would read "
