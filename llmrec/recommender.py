@@ -416,6 +416,7 @@ class Recommender:
         progress: bool = False,
         num_candidates: int | None = 0,
         mask_seen: bool = True,
+        reading: bool = True,
     ) -> DualScorer | CascadeScorer:
         """Return what the evaluator asks for catalogue scores.
 
@@ -426,9 +427,11 @@ class Recommender:
             num_candidates: items that the candidate head ranks: 0 leaves all to the dual head, None takes the whole
                 catalogue.
             mask_seen: whether items of the history are kept out of them.
+            reading: whether the language model reads the histories. Without it nothing but the content path of the dual
+                head ranks: the gate of its language model's share is closed, and no candidate reads.
         """
-        dual = DualScorer(self.model, self.processor, self.items, batch_size, shard, progress)
-        if num_candidates == 0:
+        dual = DualScorer(self.model, self.processor, self.items, batch_size, shard, progress, reading)
+        if num_candidates == 0 or not reading:
             return dual
         ranker = CandidateScorer(self.model, self.processor, self.items, progress=progress and num_candidates is None)
         return CascadeScorer(dual, ranker, num_candidates, mask_seen)

@@ -115,21 +115,23 @@ def _shuffled(rows: dict[str, dict[str, float]], clock: bool) -> dict[str, Any]:
 
 def _ablations(rows: dict[str, dict[str, float]], num_users: int) -> dict[str, Any]:
     variants = [
-        ("full", True, True, 0.0),
-        ("no time words", False, True, -0.004),
-        ("order shuffled", True, True, -0.012),
+        ("full", True, True, True, 0.0),
+        ("no reading", False, False, False, -0.007),
+        ("no time words", True, False, True, -0.004),
+        ("order shuffled", True, True, True, -0.012),
     ]
     return {
         "num_cases": num_users,
         "rows": [
             {
                 "name": name,
+                "reading": reading,
                 "words": words,
                 "embedding": embedding,
                 "metrics": _moved(rows, change),
                 "difference": {metric: interval(change, 0.003) for metric in rows} if change else None,
             }
-            for name, words, embedding, change in variants
+            for name, reading, words, embedding, change in variants
         ],
     }
 

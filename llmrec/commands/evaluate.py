@@ -94,7 +94,8 @@ class EvaluateArguments:
     ablate: str | None = field(
         default=None,
         metadata={
-            "help": "Inputs taken from the adapter, for a table of what each is worth: time, order, or time,order."
+            "help": "What is taken from the adapter, for a table of what each part is worth: some of "
+            "reading,time,order; reading is its language model, shut out by closing its gate."
         },
     )
     against: str | None = field(

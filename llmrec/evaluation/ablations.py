@@ -1,4 +1,4 @@
-"""What a system is worth without an input: the same adapter, asked again with times or order taken away."""
+"""What a system is worth without a part: the same adapter, asked again with reading, times or order taken away."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmrec.evaluation.results import FULL
 from llmrec.evaluation.shuffles import shuffle_order, shuffle_times
 from llmrec.recommender import Recommender
 
-KINDS = ("time", "order")
+KINDS = ("reading", "time", "order")
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,14 @@ class Variant:
         words: whether it reads what the template says of times, and of now.
         embedding: whether it reads the embedding of times, and of now.
         cases: what it is asked.
+        reading: whether its language model reads at all.
     """
 
     name: str
     words: bool
     embedding: bool
     cases: Cases
+    reading: bool = True
 
 
 def variants(recommender: Recommender, firsts: Cases, kinds: Sequence[str], seed: int) -> list[Variant]:
@@ -54,6 +56,8 @@ def variants(recommender: Recommender, firsts: Cases, kinds: Sequence[str], seed
     if "time" in kinds and not (words or embedding):
         raise ValueError("ablate='time': the adapter reads no time, so that nothing can be taken away.")
     made = [Variant(FULL, words, embedding, firsts)]
+    if "reading" in kinds:
+        made.append(Variant("no reading", False, False, firsts, reading=False))
     if "time" in kinds:
         if words and embedding:
             made.append(Variant("no time words", False, True, firsts))
@@ -80,11 +84,14 @@ def ablate(
         scorer: Settings of `Recommender.scorer`.
 
     Returns:
-        For each variant whether it reads `words` and `embedding` of times, and its `ranks`, (number of users,).
+        For each variant what it reads, `reading` at all, `words` and `embedding` of times, and its `ranks`, (number of
+        users,).
     """
     found = {}
     for one in variants(recommender, questions.firsts, kinds, questions.seed):
-        reader = recommender.without_time(words=not one.words, embedding=not one.embedding)
-        ranks = rank_together(reader.scorer(**scorer), one.cases, mask_seen).ranks
-        found[one.name] = {"words": one.words, "embedding": one.embedding, "ranks": ranks}
+        reader = recommender
+        if one.reading:  # without it the events that the content path averages are those of the adapter as it is
+            reader = recommender.without_time(words=not one.words, embedding=not one.embedding)
+        ranks = rank_together(reader.scorer(**scorer, reading=one.reading), one.cases, mask_seen).ranks
+        found[one.name] = {"reading": one.reading, "words": one.words, "embedding": one.embedding, "ranks": ranks}
     return found

@@ -68,27 +68,33 @@ def shuffles_section(results: Results) -> Section | None:
 
 
 def ablations_section(results: Results) -> Section | None:
-    """Show what the adapter loses when an input is taken away or destroyed."""
+    """Show what the adapter loses when a part is taken away or destroyed."""
     ablations = results.get("ablations")
     if not ablations:
         return None
     metrics = [main_metric(results), main_metric(results, "recall")]
-    header = ["variant", "time in words", "time embedded"]
+    header = ["variant", "reads", "time in words", "time embedded"]
     for metric in metrics:
         header += [metric_title(metric), "difference"]
     rows = []
     for measured in ablations["rows"]:
-        row = [Cell(measured["name"]), *(Cell("yes" if measured[key] else "no") for key in ("words", "embedding"))]
+        told = (measured.get("reading", True), measured["words"], measured["embedding"])
+        row = [Cell(measured["name"]), *(Cell("yes" if each else "no") for each in told)]
         for metric in metrics:
             row.append(interval_cell(measured["metrics"][metric], brief=True))
             row.append(interval_cell((measured["difference"] or {}).get(metric), signed=True))
         rows.append(row)
     text = [
-        f"The first target of each user ({ablations['num_cases']:,}), by the same adapter with an input taken away or "
+        f"The first target of each user ({ablations['num_cases']:,}), by the same adapter with a part taken away or "
         "destroyed; differences are to the adapter as it is, each user compared with itself. It was trained with that "
-        "input: one trained without it may do better than a row here."
+        "part: one trained without it may do better than a row here."
     ]
-    return Section("ablations", "Without time, without order", text, tables=[Table(header, rows)])
+    if not all(measured.get("reading", True) for measured in ablations["rows"]):
+        text.append(
+            "No reading: the gate through which the language model's state enters the user state is closed, and no "
+            "candidate reads. What is left are the embeddings of the history's items, their mean weighted by recency."
+        )
+    return Section("ablations", "Without reading, time or order", text, tables=[Table(header, rows)])
 
 
 def near_duplicates_section(results: Results) -> Section | None:

@@ -147,6 +147,18 @@ class RecModel(PreTrainedModel):
         index = owner.clamp(min=0)[..., None].expand(-1, -1, entering.shape[-1])
         return self.get_input_embeddings()(input_ids) + entering.gather(1, index)
 
+    def content_states(self, items: Tensor) -> Tensor:
+        """Return c(u) (B, L, D) after each event with the gate of the language model's share closed; it reads nothing.
+
+        Args:
+            items: (B, L) rows of the events' items, `PADDING` behind them.
+        """
+        with _float32(items.device):
+            known = self.rec_items()
+            embeddings = self.rec_head.item_embeddings(known.text, known.output_residual)  # (N, D)
+            events = embeddings[items.clamp(min=0)]
+            return self.rec_head.user_states(torch.zeros_like(events), events, items != PADDING)
+
     def candidate_states(self, hidden: Tensor, branch: Tensor, num_candidates: int) -> Tensor:
         """Pool the blocks of branches 1 to C of hidden (B, T, D) to (B, C, D); a verbalizer reads their last tokens."""
         pooling = "last" if self.verbalizes else self.config.pooling

@@ -30,6 +30,7 @@ class DualScorer:
         shard: (index, count) of this process: it reads every count-th batch. Batches are formed before they are
             shared, so that any number of processes computes the very same numbers.
         progress: whether to show a progress bar.
+        reading: whether the language model reads; without it user states are their content alone.
     """
 
     model: nn.Module
@@ -38,6 +39,7 @@ class DualScorer:
     batch_size: int = 32
     shard: tuple[int, int] = (0, 1)
     progress: bool = False
+    reading: bool = True
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -76,10 +78,13 @@ class DualScorer:
             for start in tqdm(starts, desc="reading histories", unit="batch", disable=not self.progress, leave=False):
                 chunk = passes[start : start + self.batch_size]
                 batch: dict[str, Any] = dict(self.processor.batch([row for row, _, _ in chunk]))
-                output = model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
+                if self.reading:
+                    states = model(**{name: tensor.to(model.device) for name, tensor in batch.items()}).states
+                else:
+                    states = model.content_states(batch["items"].to(model.device))
                 rows = np.repeat(np.arange(len(chunk)), [len(numbers) for _, numbers, _ in chunk])
                 columns = np.concatenate([index for _, _, index in chunk])
-                yield np.concatenate([numbers for _, numbers, _ in chunk]), output.states[rows, columns]
+                yield np.concatenate([numbers for _, numbers, _ in chunk]), states[rows, columns]
         finally:
             model.train(training)
 

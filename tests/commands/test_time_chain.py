@@ -51,7 +51,7 @@ def runs(tmp_path_factory, checkpoints, data) -> dict[str, Path]:
 def results(runs, data, tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("results")
     options = ["--data_dir", str(data), "--model", str(runs["timed"]), "--output_dir", str(folder)]
-    assert run("evaluate", [*options, "--ablate", "time,order", "--against", str(runs["timeless"])]) == 0
+    assert run("evaluate", [*options, "--ablate", "reading,time,order", "--against", str(runs["timeless"])]) == 0
     assert "asked at the time of the last event" in (folder / "results.md").read_text()
     return json.loads((folder / "results.json").read_text())
 
@@ -81,8 +81,8 @@ def test_the_report_has_the_rows_of_now_and_of_the_other_adapter(results, runs, 
 
 def test_the_ablations_hold_every_variant(results):
     names = [row["name"] for row in results["ablations"]["rows"]]
-    assert names[:5] == ["full", "no time words", "no time embedding", "no time", "now = last event"]
-    assert names[5:] == ["times shuffled", "order shuffled"]
+    assert names[:4] == ["full", "no reading", "no time words", "no time embedding"]
+    assert names[4:] == ["no time", "now = last event", "times shuffled", "order shuffled"]
     shuffled = results["shuffles"]["systems"]["llmrec"]
     by_name = {row["name"]: row for row in results["ablations"]["rows"]}
     for name, kind in (("full", "as_is"), ("times shuffled", "time"), ("order shuffled", "order")):
@@ -94,7 +94,7 @@ def test_the_ablations_hold_every_variant(results):
     ("options", "message"),
     [
         (["--ablate", "time"], "reads no time"),
-        (["--ablate", "order,space"], "'space' is not one of time, order"),
+        (["--ablate", "order,space"], "'space' is not one of reading, time, order"),
         (["--against", "no-such-folder"], "no-such-folder"),
     ],
 )

@@ -15,7 +15,7 @@ OPTIONAL = {  # key of results.json -> the section that stands on it
     "tests": "Against the best baseline, content",
     "strata": "By kind of target",
     "shuffles": "Shuffled histories",
-    "ablations": "Without time, without order",
+    "ablations": "Without reading, time or order",
     "near_duplicates": "Items of the same text",
     "lists": "The lists themselves",
     "searches": "Search of the baselines",
