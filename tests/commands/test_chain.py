@@ -30,6 +30,7 @@ SMALL = shlex.split(
     "--max_tokens 64 --max_vector_events 4 --lora_r 2 --lora_alpha 4 --per_device_train_batch_size 4 --bf16 false "
     "--disable_tqdm true --seed 3"
 )
+ASKED = ["--batch_size", "3", "--ablate", "reading,order"]
 REPORT = {"results.json", "results.md", "results.html", "results.png", "per_user.parquet", "per_case.parquet"}
 
 
@@ -125,7 +126,7 @@ def moved(trained, tmp_path_factory) -> Path:
 def two_evaluators(moved, tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("two-evaluators")
     options = ["--data_dir", str(data), "--model", str(moved), "--output_dir", str(folder / "results")]
-    process = launch(folder, ROOT / "scripts" / "evaluate.py", *options, "--batch_size", "3")
+    process = launch(folder, ROOT / "scripts" / "evaluate.py", *options, *ASKED)
     yield process, folder
     stop(process)
 
@@ -135,7 +136,7 @@ def results(moved, two_evaluators, tmp_path_factory, data) -> Path:
     """The folder of an evaluation in one process."""
     folder = tmp_path_factory.mktemp("results") / "results"
     options = ["--data_dir", str(data), "--model", str(moved), "--output_dir", str(folder)]
-    assert run("evaluate", [*options, "--batch_size", "3"]) == 0
+    assert run("evaluate", [*options, *ASKED]) == 0
     return folder
 
 
@@ -286,9 +287,12 @@ def test_two_evaluating_processes_give_the_results_of_one(results, two_evaluator
     shuffled = two["shuffles"]["systems"]["llmrec"]
     assert shuffled["order"] != shuffled["as_is"] != shuffled["time"] != shuffled["order"]  # three readings, not one
     assert two["shuffles"] == one["shuffles"]
+    full, *others = (row["metrics"] for row in two["ablations"]["rows"])
+    assert len(others) == 2 and full not in others and others[0] != others[1]
     assert two == one
-    tables = [pl.read_parquet(place / "per_user.parquet") for place in (results, folder / "results")]
-    assert tables[0].equals(tables[1])
+    for table in ("per_user.parquet", "per_case.parquet"):
+        tables = [pl.read_parquet(place / table) for place in (results, folder / "results")]
+        assert tables[0].equals(tables[1])
 
 
 def test_two_training_processes_end_with_the_same_weights_and_those_of_one(two_trainers, checkpoints, data, tmp_path):
