@@ -16,49 +16,34 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from llmrec.checkpoints import Checkpoint, resolve_checkpoint
+from llmrec.checkpoints import Checkpoint
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
 from llmrec.data.live_catalog import LiveCatalog
 from llmrec.hub.checks import check_base_name, check_folder
 from llmrec.hub.data_sets import check_redistribution
-from llmrec.hub.folder import (
-    DATA_MANIFEST,
-    ITEMS,
-    PROBE,
-    load_tables,
-    read_item_embeddings,
-    read_json,
-    read_records,
-    save_folder,
-)
-from llmrec.hub.merged import load_adaptation, load_heads
+from llmrec.hub.folder import DATA_MANIFEST, PROBE, read_json, read_records, save_folder
+from llmrec.hub.loading import MERGED, base_checkpoint, load_model
 from llmrec.hub.probe import circumstances, make_probe, replay
 from llmrec.hub.replacing import finish
 from llmrec.hub.repository import fetch_folder, push_folder
-from llmrec.models.adapter import inner, load_adapter
-from llmrec.models.backbone import load_backbone, load_tokenizer
-from llmrec.models.candidate_heads import empty_candidate_head
-from llmrec.models.items import ItemTable
-from llmrec.models.merging import base_weights, merge_adapter, subtracted
+from llmrec.models.adapter import inner
+from llmrec.models.merging import base_weights, merge_adapter
 from llmrec.models.modeling import RecModel
 from llmrec.ranking.candidates import CandidateScorer
 from llmrec.ranking.cascade import CascadeScorer
+from llmrec.ranking.changed_items import changed_table
 from llmrec.ranking.dual import DualScorer, catalogue_scoring
-from llmrec.ranking.item_index import encode_catalog, encode_texts
+from llmrec.ranking.item_index import encode_texts
+from llmrec.ranking.last_states import last_states
 from llmrec.ranking.open_history import Candidate, OpenHistory
 from llmrec.ranking.ranks import top_k
 from llmrec.text.processor import Processor
 from llmrec.text.request import Event, Moment, Request
 from llmrec.text.serializer import Serializer
-from llmrec.text.template import PromptTemplate
 
-READ_AT_ONCE = 32
-"""Histories in a batch."""
 NUM_CANDIDATES = 100
 """Items that the dual head proposes to a candidate head, unless told otherwise."""
-MERGED = "merged model"
-"""Origin of a checkpoint into which an adapter was merged; its name says of which base model."""
 
 
 @dataclass(frozen=True)
@@ -142,31 +127,9 @@ class Recommender:
         config = RecommenderConfig.load(folder)
         if base_model is None and not config.merged:
             check_base_name(config.base_model, published)
-        checkpoint = _base_checkpoint(folder, config, base_model, token)
-        serializer = Serializer(PromptTemplate.load(folder), has_clock=config.has_clock)
-        processor = Processor(serializer, load_tokenizer(folder), config)
-        backbone = load_backbone(checkpoint)
-        adaptation = load_adaptation(folder, backbone) if config.merged else {}
+        checkpoint = base_checkpoint(folder, config, base_model, token)
         given = items if items is None or isinstance(items, Catalog) else Catalog(items)
-        own = Catalog.read(folder / ITEMS) if given is None or (folder / ITEMS).is_file() else None
-        catalog = given if own is None else own
-        assert catalog is not None
-        text = None
-        if own is not None:
-            text = read_item_embeddings(folder, len(own), backbone.config.hidden_size, config)
-        if text is None:
-            with subtracted(backbone, adaptation):
-                text = encode_catalog(backbone, processor, catalog, progress=True)
-        table = ItemTable(text, config.hybrid, popularity_weight=config.popularity_weight)
-        if config.hybrid and own is not None:
-            load_tables(folder, table, config)
-        head = empty_candidate_head(config.head, backbone.config.hidden_size)
-        model: Any = RecModel.from_backbone(backbone, config.pooling, table, head, config.time_embedding)
-        if config.merged:
-            load_heads(folder, model)
-            model.requires_grad_(False).adaptation = adaptation
-        else:
-            model = load_adapter(model, folder)
+        model, processor, catalog = load_model(folder, config, checkpoint, given)
         chosen = device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
         if base_model is not None:
             config = replace(config, base_revision=checkpoint.revision)
@@ -329,7 +292,7 @@ class Recommender:
             opened = ((self.open(history), moment) for history, moment in asked)
             return [self.recommend(one, k, exclude_seen, num_candidates, moment) for one, moment in opened]
         with self._with_new_items(new):
-            states = self._read(requests)
+            states = last_states(inner(self.model), self.processor, requests)
         results = []
         for request, state in zip(requests, states, strict=True):
             scores = self._score_catalogue(state[None])
@@ -390,23 +353,10 @@ class Recommender:
         """
         if catalog.frame.equals(self.items.frame):
             return
-        model, write = inner(self.model), self.processor.item_text
-        rows = catalog.rows_in(self.items)  # where each item stands in the old table
-        texts: dict[int, str] = {}  # those to encode
-        for index, item_id in enumerate(catalog.ids):
-            if rows[index] is None:
-                text = write(catalog.attributes(index))
-                known = self.items.index(item_id) if item_id in self.items else None
-                if known is None or write(self.items.attributes(known)) != text:
-                    texts[index] = text
-                if index not in texts or item_id in reworded:
-                    rows[index] = known
-        table = model.rec_items.extend(self._encode(list(texts.values()))) if texts else model.rec_items
-        places = {index: len(self.items) + place for place, index in enumerate(texts)}
-        chosen = table.select(torch.tensor([places[index] if row is None else row for index, row in enumerate(rows)]))
-        changed = [index for index in texts if rows[index] is not None]
-        chosen.text[changed] = table.text[[places[index] for index in changed]]
-        model.rec_items = chosen
+        model = inner(self.model)
+        model.rec_items = changed_table(
+            model.rec_items, self.items, catalog, self.processor.item_text, self._encode, reworded
+        )
         self.items.hold(catalog)
 
     def scorer(
@@ -459,26 +409,6 @@ class Recommender:
         finally:
             model.rec_items = known
 
-    def _read(self, requests: Sequence[Request]) -> Tensor:
-        """Read the last window of each history; return the user states (B, D) after them."""
-        passes = []
-        for request in requests:
-            blocks = self.processor.blocks(request.items, request.timestamps, request)
-            window = self.processor.windows(blocks)[-1]
-            row = self.processor.read(request.items, blocks, window, request.timestamps)
-            event, now = np.array([len(row.items) - 1]), np.array([request.now])
-            passes.append(self.processor.ask(row, request.timestamps, event, now))
-        model = inner(self.model).eval()  # it may come from training, where things are dropped at random
-        states = torch.empty(len(passes), model.rec_items.text.shape[1], device=model.device)
-        order = sorted(range(len(passes)), key=lambda index: self.processor.num_tokens(passes[index]))
-        for begin in range(0, len(order), READ_AT_ONCE):
-            rows = order[begin : begin + READ_AT_ONCE]
-            batch: dict[str, Any] = dict(self.processor.batch([passes[row] for row in rows]))
-            output = model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
-            last = torch.tensor([len(passes[row].items) - 1 for row in rows], device=model.device)
-            states[rows] = output.states[torch.arange(len(rows), device=model.device), last]
-        return states
-
     def _encode(self, texts: Sequence[str]) -> Tensor:
         with base_weights(self.model):
             backbone = inner(self.model).backbone
@@ -489,28 +419,3 @@ def check_k(k: int) -> None:
     """Raise ValueError unless `k` is a number of items."""
     if not isinstance(k, int) or k < 1:
         raise ValueError(f"k={k!r}: give a whole number of items, at least 1.")
-
-
-def _base_checkpoint(folder: Path, config: RecommenderConfig, base_model: str | None, token: str | None) -> Checkpoint:
-    """Return the checkpoint that holds the backbone: the base model's, or the folder itself where all is merged.
-
-    Raises:
-        FileNotFoundError: if it cannot be found.
-        ValueError: if its weights are not those the adapter was trained on, or a merged model is given a base.
-    """
-    if config.merged:
-        if base_model is not None:
-            raise ValueError(f"base_model={base_model!r} goes with an adapter; {str(folder)!r} holds a merged model.")
-        return Checkpoint(config.base_model, folder, config.base_revision, MERGED)
-    checkpoint = resolve_checkpoint(
-        base_model or config.base_model,
-        None if base_model else config.base_revision,
-        token,
-        relative_to=os.curdir if base_model else folder,
-    )
-    if config.base_sha256 is not None and checkpoint.sha256() != config.base_sha256:
-        raise ValueError(
-            f"base checkpoint {checkpoint.name!r} ({checkpoint.origin}, commit {checkpoint.revision}) has other "
-            "weights than the adapter was trained on.\nGive the right one with base_model=, or train again."
-        )
-    return checkpoint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,22 @@ def test_the_order_is_the_one_of_the_design() -> None:
     assert "training" not in LEFT["evaluation"] and "commands" not in LEFT["training"]
     assert "text" not in LEFT["baselines"] and "baselines" not in LEFT["text"]
     assert LEFT["commands"] >= {"training", "evaluation", "recommender", "baselines", "data", "checkpoints"}
+
+
+def test_the_readme_names_every_module_once_in_its_package() -> None:
+    """The README's file list: a line per package, then a line per module with what it is for."""
+    listed: dict[str, list[str]] = {}
+    package = ""
+    for line in (PACKAGE.parent / "README.md").read_text(encoding="utf-8").splitlines():
+        if named := re.match(r"(llmrec(?:/\w+)?)(?: |$)", line):
+            package = named[1]
+        elif module := re.match(r"  ([a-z_]+\.(?:py|css)) +\S", line):
+            listed.setdefault(package, []).append(module[1])
+    there: dict[str, list[str]] = {}
+    for path in sorted([*modules(), *PACKAGE.rglob("*.css")]):
+        if path.name != "__init__.py":
+            there.setdefault(path.parent.relative_to(PACKAGE.parent).as_posix(), []).append(path.name)
+    assert {key: sorted(names) for key, names in listed.items()} == {key: sorted(names) for key, names in there.items()}
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "data").glob("*.py")), ids=lambda path: path.name)

@@ -1,0 +1,91 @@
+"""A saved folder becomes a model again, with what reads for it and the items that it knows."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from llmrec.checkpoints import Checkpoint, resolve_checkpoint
+from llmrec.configuration import RecommenderConfig
+from llmrec.data.catalog import Catalog
+from llmrec.hub.folder import ITEMS, load_tables, read_item_embeddings
+from llmrec.hub.merged import load_adaptation, load_heads
+from llmrec.models.adapter import load_adapter
+from llmrec.models.backbone import load_backbone, load_tokenizer
+from llmrec.models.candidate_heads import empty_candidate_head
+from llmrec.models.items import ItemTable
+from llmrec.models.merging import subtracted
+from llmrec.models.modeling import RecModel
+from llmrec.ranking.item_index import encode_catalog
+from llmrec.text.processor import Processor
+from llmrec.text.serializer import Serializer
+from llmrec.text.template import PromptTemplate
+
+MERGED = "merged model"
+"""Origin of a checkpoint into which an adapter was merged; its name says of which base model."""
+
+
+def load_model(
+    folder: Path, config: RecommenderConfig, checkpoint: Checkpoint, items: Catalog | None
+) -> tuple[Any, Processor, Catalog]:
+    """Return the model (`PeftModel`, or `RecModel` where all is merged), its processor, and the items of its table.
+
+    Args:
+        folder: checked by `checks.check_folder`.
+        config: the folder's.
+        checkpoint: from `base_checkpoint`.
+        items: what stands for the folder's own items where it holds none.
+
+    Raises:
+        ValueError: if a file is damaged.
+    """
+    serializer = Serializer(PromptTemplate.load(folder), has_clock=config.has_clock)
+    processor = Processor(serializer, load_tokenizer(folder), config)
+    backbone = load_backbone(checkpoint)
+    adaptation = load_adaptation(folder, backbone) if config.merged else {}
+    own = Catalog.read(folder / ITEMS) if items is None or (folder / ITEMS).is_file() else None
+    catalog = items if own is None else own
+    assert catalog is not None
+    text = None
+    if own is not None:
+        text = read_item_embeddings(folder, len(own), backbone.config.hidden_size, config)
+    if text is None:
+        with subtracted(backbone, adaptation):
+            text = encode_catalog(backbone, processor, catalog, progress=True)
+    table = ItemTable(text, config.hybrid, popularity_weight=config.popularity_weight)
+    if config.hybrid and own is not None:
+        load_tables(folder, table, config)
+    head = empty_candidate_head(config.head, backbone.config.hidden_size)
+    model: Any = RecModel.from_backbone(backbone, config.pooling, table, head, config.time_embedding)
+    if config.merged:
+        load_heads(folder, model)
+        model.requires_grad_(False).adaptation = adaptation
+    else:
+        model = load_adapter(model, folder)
+    return model, processor, catalog
+
+
+def base_checkpoint(folder: Path, config: RecommenderConfig, base_model: str | None, token: str | None) -> Checkpoint:
+    """Return the checkpoint that holds the backbone: the base model's, or the folder itself where all is merged.
+
+    Raises:
+        FileNotFoundError: if it cannot be found.
+        ValueError: if its weights are not those the adapter was trained on, or a merged model is given a base.
+    """
+    if config.merged:
+        if base_model is not None:
+            raise ValueError(f"base_model={base_model!r} goes with an adapter; {str(folder)!r} holds a merged model.")
+        return Checkpoint(config.base_model, folder, config.base_revision, MERGED)
+    checkpoint = resolve_checkpoint(
+        base_model or config.base_model,
+        None if base_model else config.base_revision,
+        token,
+        relative_to=os.curdir if base_model else folder,
+    )
+    if config.base_sha256 is not None and checkpoint.sha256() != config.base_sha256:
+        raise ValueError(
+            f"base checkpoint {checkpoint.name!r} ({checkpoint.origin}, commit {checkpoint.revision}) has other "
+            "weights than the adapter was trained on.\nGive the right one with base_model=, or train again."
+        )
+    return checkpoint
