@@ -90,7 +90,7 @@ def fit_baselines(arguments: BaselinesArguments) -> dict[str, Search]:
     cases = Cases.from_histories(histories, catalog, "validation", arguments.max_eval_users, arguments.seed)
     events = TrainingEvents.from_histories(histories, catalog)
     recent = TrainingEvents.from_histories(histories, catalog, arguments.max_train_events)
-    has_clock = directory.manifest["clock"] != "ordinal"
+    has_clock = directory.has_clock
     quality = partial(validation_quality, cases=cases)
     fitter = Fitter(events, recent, item_vectors(arguments, directory), quality, arguments.seed)
     report_sizes(events, recent, cases)
@@ -128,7 +128,7 @@ def item_vectors(arguments: BaselinesArguments, directory: DataDirectory) -> Cal
             max_item_tokens=arguments.max_item_tokens,
             hybrid=False,
         )
-        catalog, has_clock = directory.catalog, directory.manifest["clock"] != "ordinal"
+        catalog, has_clock = directory.catalog, directory.has_clock
         recommender = new_recommender(model, catalog, has_clock, np.zeros(len(catalog), dtype=np.int64))
         return inner(recommender.model).rec_items.text.cpu().numpy()
 

@@ -73,7 +73,7 @@ def measure(arguments: BenchmarkArguments) -> Iterator[dict[str, Any]]:
     )
     width = inner_width(settings)
     text = torch.zeros(len(directory.catalog), width)  # no item is embedded: histories alone are read
-    clock = directory.manifest["clock"] != "ordinal"
+    clock = directory.has_clock
     recommender = new_recommender(settings, directory.catalog, clock, counts, text)
     processor, causal = recommender.processor, is_causal(inner(recommender.model).backbone.config)
     language = LanguageModel(recommender.model, *token_head(recommender.checkpoint, causal))

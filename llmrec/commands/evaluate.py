@@ -7,9 +7,8 @@ accelerate launch scripts/evaluate.py … shares the histories over processes; t
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,98 +16,29 @@ from accelerate import PartialState
 
 from llmrec.baselines.content import ContentBaseline
 from llmrec.baselines.counting import Popularity
-from llmrec.baselines.folder import check_record, read_baselines
 from llmrec.baselines.training_events import TrainingEvents
 from llmrec.commands.arguments import parse_arguments, print_settings
+from llmrec.commands.evaluate_arguments import EvaluateArguments
 from llmrec.commands.evaluate_pairs import evaluate_pairs
+from llmrec.commands.evaluate_report import cascade_results, report
+from llmrec.commands.evaluate_systems import (
+    ORDERLESS,
+    against_scorer,
+    load_baselines,
+    read_num_candidates,
+    scorer_settings,
+    subject_scorers,
+)
 from llmrec.commands.subject import describe_subject, load_subject, training_curve, use_popularity_weight
-from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
+from llmrec.data.directory import DataDirectory
 from llmrec.evaluation.ablations import ablate, variants
 from llmrec.evaluation.cases import Cases
-from llmrec.evaluation.evaluator import CatalogueScorer, user_metrics
-from llmrec.evaluation.list_metrics import list_metrics, users_per_item
 from llmrec.evaluation.rankings import Questions, Rankings
-from llmrec.evaluation.report import case_table, check_report_folder, write_report
-from llmrec.evaluation.results import (
-    AGAINST,
-    NOW_LAST,
-    PROPOSER,
-    SUBJECT,
-    ablation_results,
-    build_results,
-    describe_protocol,
-    near_duplicate_results,
-    shuffle_results,
-    stratified_results,
-)
-from llmrec.evaluation.strata import strata_of
+from llmrec.evaluation.report import check_report_folder
+from llmrec.evaluation.results import NOW_LAST, PROPOSER, SUBJECT
 from llmrec.evaluation.table import headline
 from llmrec.hub.data_sets import open_data
 from llmrec.models.adapter import inner
-from llmrec.recommender import NUM_CANDIDATES, Recommender
-
-ORDERLESS = ("popularity", "recent_popularity")
-"""Baselines that read no history: shuffling one cannot change them."""
-
-
-@dataclass
-class EvaluateArguments:
-    """What is ranked, by whom, and how."""
-
-    data_dir: str = field(metadata={"help": "Data directory made by `llmrec prepare`, or hub:owner/name."})
-    output_dir: str = field(metadata={"help": "Folder for results.json, results.md, results.html and the tables."})
-    task: Literal["ranking", "pointwise"] = field(
-        default="ranking",
-        metadata={"help": "Rank the catalogue for the next item, or judge likes and dislikes (pointwise)."},
-    )
-    model: str | None = field(
-        default=None, metadata={"help": "Adapter: output folder of `llmrec train`, or a Hub name; none for baselines."}
-    )
-    baselines: str | None = field(
-        default=None,
-        metadata={"help": "Output folder of `llmrec baselines`; without it content and popularity stand in."},
-    )
-    split: str = field(default="test", metadata={"help": "Targets: test or validation."})
-    targets: Literal["all", "first"] = field(
-        default="all", metadata={"help": "All targets, or those a person has not had before (first purchases)."}
-    )
-    mask_seen: bool = field(default=True, metadata={"help": "Leave items of the history out of the ranking."})
-    popularity_weight: float | None = field(
-        default=None,
-        metadata={"help": "Share of popularity in the adapter's scores, in [0, 1]; by default as it was saved."},
-    )
-    head: Literal["saved", "dual", "cross", "verbalizer"] = field(
-        default="saved",
-        metadata={"help": "Head that ranks: the one the adapter was saved with, or its dual head alone."},
-    )
-    candidates: str = field(
-        default=str(NUM_CANDIDATES),
-        metadata={
-            "help": "Items that the dual head proposes to a candidate head, in the whole-catalogue ranking; `all` has "
-            "it rank every item, exactly: for small catalogues."
-        },
-    )
-    shuffles: bool = field(
-        default=True, metadata={"help": "Also rank each user's first target after shuffled order and shuffled times."}
-    )
-    ablate: str | None = field(
-        default=None,
-        metadata={
-            "help": "What is taken from the adapter, for a table of what each part is worth: some of "
-            "reading,time,order; reading is its language model, shut out by closing its gate."
-        },
-    )
-    against: str | None = field(
-        default=None,
-        metadata={"help": "Another adapter on the same data, compared user by user (row llmrec_against)."},
-    )
-    max_users: int | None = field(default=None, metadata={"help": "Users evaluated, drawn by seed; all by default."})
-    seed: int = field(default=0, metadata={"help": "Seed of samples, bootstrap, permutations and shuffles."})
-    batch_size: int = field(default=32, metadata={"help": "Windows of histories read at once; changes no number."})
-    base_model: str | None = field(
-        default=None, metadata={"help": "Base checkpoint, if it is not where the adapter says: Hub name or folder."}
-    )
-    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the adapter on the Hub."})
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -210,67 +140,6 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
     return results
 
 
-def read_num_candidates(arguments: EvaluateArguments, recommender: Recommender | None) -> int | None:
-    """Return how many items the candidate head ranks: 0 where none does, None for all of the catalogue.
-
-    Raises:
-        ValueError: if the head that is asked for is not the adapter's, or the number is none.
-    """
-    own = "dual" if recommender is None else recommender.config.head
-    if arguments.head not in ("saved", "dual", own):
-        raise ValueError(f"head={arguments.head!r}: the adapter was trained with {own!r}; leave it out, or give that.")
-    if arguments.candidates != "all" and (not arguments.candidates.isdecimal() or int(arguments.candidates) < 1):
-        raise ValueError(f"candidates={arguments.candidates!r}: give a number of items, at least 1, or all.")
-    if own == "dual" or arguments.head == "dual":
-        return 0
-    return None if arguments.candidates == "all" else int(arguments.candidates)
-
-
-def subject_scorers(
-    recommender: Recommender, arguments: EvaluateArguments, num_candidates: int | None, state: PartialState
-) -> dict[str, CatalogueScorer]:
-    """Return what ranks for the adapter; beside it its dual head alone, and the adapter that is not told of now."""
-    settings = scorer_settings(arguments, num_candidates, state)
-    scorers: dict[str, CatalogueScorer] = {SUBJECT: recommender.scorer(**settings)}
-    if num_candidates != 0:
-        scorers[PROPOSER] = recommender.scorer(**{**settings, "num_candidates": 0})
-    if recommender.processor.asks_now:
-        scorers[NOW_LAST] = recommender.scorer(**settings)
-    return scorers
-
-
-def scorer_settings(arguments: EvaluateArguments, num_candidates: int | None, state: PartialState) -> dict[str, Any]:
-    """Return the settings of `Recommender.scorer` for this process."""
-    return {
-        "batch_size": arguments.batch_size,
-        "shard": (state.process_index, state.num_processes),
-        "progress": state.is_main_process,
-        "num_candidates": num_candidates,
-        "mask_seen": arguments.mask_seen,
-    }
-
-
-def against_scorer(
-    directory: DataDirectory, arguments: EvaluateArguments, state: PartialState
-) -> dict[str, CatalogueScorer]:
-    """Return what ranks for the other adapter, by its own saved head and popularity weight.
-
-    Raises:
-        FileNotFoundError: if it is no adapter.
-        ValueError: if its base checkpoint has other weights than it was trained on.
-    """
-    other = load_subject(str(arguments.against), None, arguments.base_model, directory.catalog, state.device)
-    num_candidates = read_num_candidates(replace(arguments, head="saved"), other)
-    return {AGAINST: other.scorer(**scorer_settings(arguments, num_candidates, state))}
-
-
-def cascade_results(rankings: Rankings, num_candidates: int | None) -> dict[str, Any]:
-    """Return how many items were proposed and the share of targets among them: no re-ranking finds the others."""
-    proposed = rankings.whole[PROPOSER].ranks <= (num_candidates or np.inf)
-    per_user = np.bincount(rankings.questions.cases.user, proposed) / np.bincount(rankings.questions.cases.user)
-    return {"num_candidates": num_candidates, "recall_ceiling": float(np.nanmean(per_user))}
-
-
 def join_processes() -> PartialState:
     """Return the state of this process among those it was launched with.
 
@@ -290,7 +159,7 @@ def read_questions(directory: DataDirectory, arguments: EvaluateArguments) -> Qu
         ValueError: if there is nothing to ask.
     """
     cases = read_cases(directory, arguments)
-    kinds = ("order", "time") if has_clock(directory) else ("order",)
+    kinds = ("order", "time") if directory.has_clock else ("order",)
     return Questions.about(cases, directory.catalog, kinds if arguments.shuffles else (), arguments.seed)
 
 
@@ -308,73 +177,3 @@ def read_cases(directory: DataDirectory, arguments: EvaluateArguments) -> Cases:
         if not len(cases):
             raise ValueError("--targets first leaves no target: every target was seen before; use --targets all.")
     return cases
-
-
-def load_baselines(
-    directory: DataDirectory, folder: str | None
-) -> tuple[dict[str, CatalogueScorer], dict[str, dict[str, Any]]]:
-    """Return the fitted baselines of a folder and the search of each, by name; none without a folder.
-
-    Raises:
-        ValueError: if they were fitted to other data.
-        FileNotFoundError: if a file is missing.
-    """
-    if folder is None:
-        return {}, {}
-    check_record(folder, sha256_of(directory.path / MANIFEST))
-    baselines, record = read_baselines(folder)
-    return baselines, {name: record["systems"][name]["search"] for name in baselines}
-
-
-def report(
-    arguments: EvaluateArguments,
-    directory: DataDirectory,
-    rankings: Rankings,
-    events: TrainingEvents,
-    text: np.ndarray | None,
-    about: dict[str, Any],
-    ablations: dict[str, dict[str, Any]] | None = None,
-) -> dict[str, Any]:
-    """Compute everything that the report says and write it; return what `results.json` holds.
-
-    Args:
-        arguments: What was asked for, and where the files go.
-        directory: The data.
-        rankings: What the systems answered.
-        events: The training events of the data.
-        text: (N, D) embeddings of the items' texts, by which lists are diverse; None for no diversity.
-        about: Sections of the results that no ranking tells.
-        ablations: What the adapter answers without some of its inputs, from `ablate`.
-    """
-    questions, whole = rankings.questions, rankings.whole
-    cases, details = questions.cases, questions.details
-    protocol = describe_protocol(
-        directory,
-        cases,
-        arguments.mask_seen,
-        events.counts,
-        seed=arguments.seed,
-        targets=arguments.targets,
-        reads_now=NOW_LAST in whole,
-    )
-    strata = strata_of(cases, events.counts, has_clock(directory))
-    shown_to = users_per_item(events.items, events.num_items)
-    per_user = {name: user_metrics(ranking.ranks, cases) for name, ranking in whole.items()}
-    results = build_results(protocol, per_user) | about
-    results |= {
-        "strata": stratified_results(results, cases, whole, strata),
-        "near_duplicates": near_duplicate_results(results, cases, whole, details.groups),
-        "shuffles": shuffle_results(protocol, questions.firsts, rankings.of_firsts) if questions.shuffled else None,
-        "ablations": None if ablations is None else ablation_results(protocol, questions.firsts, ablations),
-        "lists": {
-            name: list_metrics(ranking.lists[details.listed], shown_to, len(events.items), text, details.list_length)
-            for name, ranking in whole.items()
-        },
-    }
-    write_report(results, per_user, case_table(cases, whole, strata, directory.catalog.ids), arguments.output_dir)
-    return results
-
-
-def has_clock(directory: DataDirectory) -> bool:
-    """Return whether timestamps are seconds, not ordinals."""
-    return directory.manifest["clock"] != "ordinal"

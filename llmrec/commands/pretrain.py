@@ -151,13 +151,13 @@ def assemble(
     directories = [DataDirectory.open(folder) for folder in data.data_dir]
     first = directories[0]
     counts = np.zeros(len(first.catalog), dtype=np.int64)
-    recommender = new_recommender(model, first.catalog, has_clock(first), counts)
+    recommender = new_recommender(model, first.catalog, first.has_clock, counts)
     processor = recommender.processor
     parts = [
         history_passes(
             directory,
             Processor(
-                Serializer(processor.serializer.template, has_clock(directory)), processor.tokenizer, processor.config
+                Serializer(processor.serializer.template, directory.has_clock), processor.tokenizer, processor.config
             ),
             data.held_out,
             data.max_held_out,
@@ -203,11 +203,6 @@ def masked_objective(processor: Processor, rate: float) -> MaskedEvents:
     if tokenizer.mask_token_id is None:
         raise ValueError("the checkpoint's tokenizer has no mask token: an encoder is adapted by masking events.")
     return MaskedEvents(tokenizer.mask_token_id, tuple({*tokenizer.all_special_ids, *processor.separator}), rate)
-
-
-def has_clock(directory: DataDirectory) -> bool:
-    """Return whether timestamps are seconds, not ordinals."""
-    return directory.manifest["clock"] != "ordinal"
 
 
 def held_out_results(losses: np.ndarray) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from llmrec.commands import prepare
 from llmrec.commands.arguments import parse_arguments, print_settings
-from llmrec.commands.evaluate import EvaluateArguments, evaluate
+from llmrec.commands.evaluate import evaluate
+from llmrec.commands.evaluate_arguments import EvaluateArguments
 from llmrec.commands.memory import peak_memory_mib
 from llmrec.commands.train import RESULT, train
 from llmrec.data.catalog import Catalog

@@ -41,7 +41,7 @@ def pair_trainer(
         cases = LabelledCases.from_directory(directory, "validation", data.max_eval_users, training.seed)
     set_seed(training.seed)
     counts = np.bincount(pairs.shown_events[0], minlength=pairs.num_items)
-    has_clock = directory.manifest["clock"] != "ordinal"
+    has_clock = directory.has_clock
     recommender = new_recommender(model, directory.catalog, has_clock, counts, text)
     recommender.records[DATA_MANIFEST] = directory.provenance
     dataset = PairDataset(pairs, recommender.processor, directory.catalog)

@@ -141,6 +141,11 @@ class DataDirectory:
         return Catalog.read(self.path / "items.parquet")
 
     @property
+    def has_clock(self) -> bool:
+        """Whether timestamps are seconds, not ordinals."""
+        return self.manifest["clock"] != "ordinal"
+
+    @property
     def audit(self) -> dict[str, Any] | None:
         """What `audit.audit` found when the data were prepared or last audited; None in a directory without it.
 
