@@ -42,8 +42,9 @@ class PromptTemplate:
             Empty says nothing of now.
         answers: the words for yes and no, whose logits the verbalizer head compares.
         max_words: field to the number of words it is cut to in an event or candidate, in candidates alone where events
-            are empty; a field without one is not cut. An item's own text is cut in tokens instead
-            (`RecommenderConfig.max_item_tokens`): an event is read again and again, an item once.
+            are empty, where a dual head, which reads none, is not trained with limits. A field without one is not cut.
+            An item's own text is cut in tokens instead (`RecommenderConfig.max_item_tokens`): an event is read again
+            and again, an item once.
 
     Raises:
         ValueError: if a pattern (but an empty event) has no placeholder, an unbalanced bracket, or a field that is
@@ -86,7 +87,7 @@ class PromptTemplate:
             raise ValueError(f"max_words {self.max_words!r} is no object of fields and their numbers of words.")
         if unknown := sorted(set(self.max_words) - self.fields):
             raise ValueError(f"max_words {unknown!r}: the patterns use only {', '.join(sorted(self.fields))}.")
-        if bad := {name: words for name, words in self.max_words.items() if not isinstance(words, int) or words < 1}:
+        if bad := {name: words for name, words in self.max_words.items() if type(words) is not int or words < 1}:
             raise ValueError(f"max_words {bad!r}: give a whole number of words, at least 1.")
 
     @property

@@ -40,11 +40,17 @@ def new_recommender(
         text: (N, D) the items' frozen text embeddings, where another recommender of these settings has them already.
 
     Raises:
-        ValueError: if the template needs attributes the items lack, or lengths exceed the checkpoint's.
+        ValueError: if the template needs attributes the items lack or cuts what nobody reads, or lengths exceed the
+            checkpoint's.
         FileNotFoundError: if there is no such checkpoint or template.
     """
     template = PromptTemplate.load(arguments.template)
     template.check_fields(set(catalog.frame.columns) - {"item_id"})
+    if template.max_words and not template.event and arguments.head == "dual":
+        raise ValueError(
+            f"max_words {dict(template.max_words)!r} cuts nothing: events have no words, and a dual head reads no "
+            "candidates.\nTake it out of the template, or cut items' own texts with max_item_tokens."
+        )
     checkpoint = resolve_checkpoint(arguments.base_model, arguments.base_revision)
     backbone = load_backbone(checkpoint, arguments.attn_implementation, arguments.attention_dropout)
     causal = is_causal(backbone.config)

@@ -121,7 +121,7 @@ def test_the_header_has_no_fields():
         PromptTemplate(header="History of {title}:")
 
 
-@pytest.mark.parametrize("words", [0, -1, 1.5, "3", None])
+@pytest.mark.parametrize("words", [0, -1, 1.5, "3", None, True])
 def test_word_limits_are_whole_numbers(words):
     with pytest.raises(ValueError, match="whole number of words"):
         PromptTemplate(max_words={"title": words})
