@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,9 +12,6 @@ import torch
 from llmrec.baselines.case_batches import HistoryCases, case_batches
 from llmrec.baselines.training_events import TrainingEvents
 from llmrec.data.times import clock_of
-
-if TYPE_CHECKING:
-    pass
 
 DAY = 86_400
 WINDOWS: tuple[int | None, ...] = (DAY, 7 * DAY, 30 * DAY, 90 * DAY, 365 * DAY, None)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from llmrec.baselines.case_batches import case_batches
 from llmrec.baselines.content import unique_rows
 from llmrec.models.adapter import inner
 from llmrec.models.modeling import RecModel
@@ -91,9 +92,11 @@ class DualScorer:
     @torch.inference_mode()
     def catalogue_scores(self, cases: Any) -> Iterator[tuple[np.ndarray, Tensor]]:
         """Yield (case numbers (B,), scores (B, N) float32) for this shard's cases."""
-        score = catalogue_scoring(inner(self.model))
+        model = inner(self.model)
+        score = catalogue_scoring(model)
         for numbers, states in self.states(cases):
-            yield numbers, score(states)
+            for rows in case_batches(len(numbers), len(model.rec_items)):  # one window may hold hundreds of cases
+                yield numbers[rows], score(states[rows])
 
 
 @torch.inference_mode()
