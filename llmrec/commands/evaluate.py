@@ -35,7 +35,7 @@ from llmrec.evaluation.ablations import ablate, variants
 from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.rankings import Questions, Rankings
 from llmrec.evaluation.report import check_report_folder
-from llmrec.evaluation.results import NOW_LAST, PROPOSER, SUBJECT
+from llmrec.evaluation.results import AGAINST, NOW_LAST, PROPOSER, SUBJECT
 from llmrec.evaluation.table import headline
 from llmrec.hub.data_sets import open_data
 from llmrec.models.adapter import inner
@@ -110,7 +110,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
 
     rankings = Rankings(questions, arguments.mask_seen)
     for name, scorer in scorers.items():
-        kinds = ("order", "time") if name == SUBJECT else ()
+        kinds = ("order", "time") if name in (SUBJECT, AGAINST) else ()
         rankings.add(name, scorer, kinds, shared=True, at_last_event=name == NOW_LAST)
     ablations = None
     if recommender is not None and ablated is not None:

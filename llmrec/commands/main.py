@@ -17,6 +17,7 @@ VERBS = {
     "train": "train a LoRA adapter and a scoring head on a data directory",
     "baselines": "fit what a recommender has to beat, each after a search on validation",
     "evaluate": "rank the whole catalogue for held-out events, beside the baselines",
+    "redraw": "draw the views of a report again, from its results.json alone",
     "few_shot": "learn likes from 16, 64, 256 labelled pairs, over several seeds",
     "export": "merge an adapter into its base model, as a plain transformers folder",
     "card": "write the model card of an adapter, and the numbers that it shows",

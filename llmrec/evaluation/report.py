@@ -2,7 +2,7 @@
 
 `results.json` holds what was measured and under which protocol, `per_user.parquet` what every user contributed and
 `per_case.parquet` the rank of every target; `results.md`, `results.html` and `results.png` are drawn from the JSON
-alone and can be drawn again from it:
+alone and can be drawn again from it (`llmrec redraw`):
 
     write_views(read_results(folder), folder)
 """

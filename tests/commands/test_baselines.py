@@ -8,15 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_data import data_directory
+import torch
+from small_data import START, data_directory
 
 from llmrec.baselines import systems
 from llmrec.baselines.folder import RECORD, read_baselines
 from llmrec.baselines.systems import SYSTEMS
+from llmrec.commands.evaluate_systems import ORDERLESS
 from llmrec.commands.main import run
 from llmrec.data.directory import MANIFEST, DataDirectory
 from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import evaluate_system
+from llmrec.evaluation.shuffles import first_targets, shuffle_order, shuffle_times
 from llmrec.models.adapter import inner
 from llmrec.training.arguments import ModelArguments
 from llmrec.training.assemble import new_recommender
@@ -77,6 +80,27 @@ def test_all_at_once_and_one_by_one_are_the_same_and_it_says_what_it_does(data, 
         if name in GRIDS:
             assert [row["epoch"] for row in found["trials"][0]["curve"]] == [1, 2]
             assert max(row["value"] for row in found["trials"][0]["curve"]) == found["trials"][0]["value"]
+
+
+def test_no_baseline_reads_the_times_of_a_history(data, checkpoints, tmp_path, monkeypatch):
+    """So that the report need not shuffle them; order is read by all but those that count."""
+    monkeypatch.setattr(systems.neighbours, "DECAYS", (0.7,))
+    monkeypatch.setattr(systems.content, "DECAYS", (0.7,))  # where nothing fades there is no order
+    assert run("baselines", options(data, tmp_path / "all", checkpoints["bert"])) == 0
+    directory = DataDirectory.open(data)
+    firsts = first_targets(Cases.from_histories(directory.histories(), directory.catalog, "test"))
+    firsts.timestamps[:] = [START + 1000 * np.arange(len(times)) ** 2 for times in firsts.timestamps]  # uneven gaps
+    timed, turned = shuffle_times(firsts, seed=3), shuffle_order(firsts, seed=3)
+    assert any((one != other).any() for one, other in zip(timed.timestamps, firsts.timestamps, strict=True))
+
+    def scores(system, cases):
+        numbers, parts = zip(*system.catalogue_scores(cases), strict=True)
+        return torch.cat(parts)[np.argsort(np.concatenate(numbers))]
+
+    for name, system in read_baselines(tmp_path / "all")[0].items():
+        as_is = scores(system, firsts)
+        assert torch.equal(scores(system, timed), as_is), name
+        assert torch.equal(scores(system, turned), as_is) == (name in ORDERLESS), name
 
 
 def test_the_item_vectors_are_those_that_training_starts_from(data, checkpoints, tmp_path):

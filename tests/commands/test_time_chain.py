@@ -84,6 +84,8 @@ def test_the_ablations_hold_every_variant(results):
     assert names[:4] == ["full", "no reading", "no time words", "no time embedding"]
     assert names[4:] == ["no time", "now = last event", "times shuffled", "order shuffled"]
     shuffled = results["shuffles"]["systems"]["llmrec"]
+    other = results["shuffles"]["systems"]["llmrec_against"]
+    assert other["time_difference"]["ndcg@10"]["value"] == 0 and other["order"] != other["as_is"]  # it is timeless
     by_name = {row["name"]: row for row in results["ablations"]["rows"]}
     for name, kind in (("full", "as_is"), ("times shuffled", "time"), ("order shuffled", "order")):
         assert by_name[name]["metrics"]["ndcg@10"] == pytest.approx(shuffled[kind]["ndcg@10"])  # another way there

@@ -8,6 +8,7 @@ import pytest
 from fake_results import fake_results
 from small_data import cases_of
 
+from llmrec.commands.main import run
 from llmrec.evaluation import report
 from llmrec.evaluation.evaluator import Ranking, user_metrics
 from llmrec.evaluation.report import case_table, check_report_folder, read_results, write_report, write_views
@@ -49,12 +50,20 @@ def test_the_files(tmp_path):
     assert pl.read_parquet(output_dir / "per_case.parquet").equals(PER_CASE)
 
 
-def test_views_are_drawn_again_from_the_json_alone(tmp_path):
+def test_views_are_drawn_again_from_the_json_alone(tmp_path, capsys):
     write_report(fake_results(), PER_USER, PER_CASE, tmp_path / "first")
     write_views(read_results(tmp_path / "first"), tmp_path / "second")
     first, second = contents(tmp_path / "first"), contents(tmp_path / "second")
     assert sorted(second) == ["results.html", "results.md", "results.png"]
     assert {name: first[name] for name in second} == second
+    for view in second:
+        (tmp_path / "first" / view).write_text("older")
+    assert run("redraw", ["--results", str(tmp_path / "first")]) == 0
+    assert contents(tmp_path / "first") == first  # all but the views untouched
+    assert run("redraw", ["--results", str(tmp_path / "first"), "--output_dir", str(tmp_path / "third")]) == 0
+    assert contents(tmp_path / "third") == second
+    assert run("redraw", ["--results", str(tmp_path / "nowhere")]) == 2
+    assert "evaluate a model into this folder first" in capsys.readouterr().err
 
 
 def test_the_same_numbers_write_the_same_files(tmp_path):
