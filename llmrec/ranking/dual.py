@@ -118,13 +118,17 @@ def catalogue_scoring(model: RecModel, rows: Tensor | None = None) -> Callable[[
     learned = text if residual is None else torch.cat([text, residual], dim=1)
     distinct, which = unique_rows(learned.float().cpu().numpy())
     parts = torch.from_numpy(distinct).to(text.device).split(text.shape[1], dim=1)
-    columns = model.rec_head.item_embeddings(parts[0], None if residual is None else parts[1]).double().T
-    expand = torch.from_numpy(which).to(text.device)
-    scale = model.rec_head.scale
+    embeddings = model.rec_head.item_embeddings(parts[0], None if residual is None else parts[1])
+    columns = (embeddings.double() * model.rec_head.scale).T
+    expand = torch.from_numpy(which).to(text.device) if len(distinct) < len(which) else None
 
     def score(states: Tensor) -> Tensor:
         # Products in float64, rounded once: in float32 their last bit depends on how many states stand beside them.
-        scores = (states.double() @ columns * scale)[:, expand]
-        return (scores if bias is None else scores + bias).float().cpu()
+        scores = states.double() @ columns
+        if expand is not None:
+            scores = scores[:, expand]
+        if bias is not None:
+            scores += bias
+        return scores.float().cpu()
 
     return score
