@@ -36,9 +36,9 @@ class RecModelOutput(NamedTuple):
     Attributes:
         states: (B, L, D) unit user states c(u) after each event, read from the query block behind it where there is
             one; rubbish where an event is padding.
-        embeddings: (N, D) unit item embeddings c(i).
+        embeddings: (N, D) unit item embeddings c(i), or (M, D) of the items of this batch alone.
         scale: () 1 / tau.
-        bias: (N,) what items add to their scores, or None.
+        bias: (N,) or (M,) what those items add to their scores, or None.
         candidate_scores: (B, C) scores of the branches' candidates, rubbish where one is padding; None without.
     """
 
@@ -154,10 +154,19 @@ class RecModel(PreTrainedModel):
             items: (B, L) rows of the events' items, `PADDING` behind them.
         """
         with _float32(items.device):
-            known = self.rec_items()
-            embeddings = self.rec_head.item_embeddings(known.text, known.output_residual)  # (N, D)
-            events = embeddings[items.clamp(min=0)]
+            _, embeddings, (rows,) = self._items_at([items.clamp(min=0)], catalogue=False)
+            events = embeddings[rows]
             return self.rec_head.user_states(torch.zeros_like(events), events, items != PADDING)
+
+    def _items_at(self, rows: Sequence[Tensor], catalogue: bool) -> tuple[Items, Tensor, list[Tensor]]:
+        """Return all items or those of some rows alone, their embeddings, and where each row stands among them."""
+        places, used = list(rows), None
+        if not catalogue:
+            used, found = torch.unique(torch.cat([each.flatten() for each in rows]), return_inverse=True)
+            parts = found.split([each.numel() for each in rows])
+            places = [part.view_as(each) for part, each in zip(parts, rows, strict=True)]
+        known = self.rec_items(used)
+        return known, self.rec_head.item_embeddings(known.text, known.output_residual), places
 
     def candidate_states(self, hidden: Tensor, branch: Tensor, num_candidates: int) -> Tensor:
         """Pool the blocks of branches 1 to C of hidden (B, T, D) to (B, C, D); a verbalizer reads their last tokens."""
@@ -175,13 +184,17 @@ class RecModel(PreTrainedModel):
         candidate_events: Tensor | None = None,
         times: Tensor | None = None,
         query_times: Tensor | None = None,
+        catalogue: bool = True,
     ) -> RecModelOutput:
-        """Read a batch of histories; the arguments are those of `llmrec.text.batch.Batch`."""
+        """Read a batch of histories; the arguments are those of `llmrec.text.batch.Batch`.
+
+        Without `catalogue` only the items of the batch are embedded, which a large catalogue makes the cheaper way to
+        its states and candidate scores.
+        """
         num_events = items.shape[1]
         with _float32(input_ids.device):
-            known = self.rec_items()
-            embeddings = self.rec_head.item_embeddings(known.text, known.output_residual)  # (N, D)
-            rows = items.clamp(min=0)
+            wanted = [each.clamp(min=0) for each in (items, candidates) if each is not None]
+            known, embeddings, (rows, *others) = self._items_at(wanted, catalogue)
             parts = [self.entering(known.map(lambda each: each[rows]), times)]  # (B, L, D) each, but candidates
             owner = pooled = block
             if branch is not None:
@@ -189,7 +202,7 @@ class RecModel(PreTrainedModel):
                 parts.append(torch.zeros_like(parts[0]) if query_times is None else self.rec_time(query_times))
                 owner = torch.where(branch < 0, num_events - branch, block)
             if branch is not None and candidates is not None:
-                asked = candidates.clamp(min=0)
+                asked = others[0]
                 parts.append(self.entering(known.map(lambda each: each[asked])))
                 owner = torch.where(branch > 0, 2 * num_events + branch, owner)
             tokens = self.embed(input_ids, owner, torch.cat(parts, dim=1))

@@ -137,7 +137,8 @@ class CandidateScorer:
             end = begin + max(1, int(self.max_pass_mib // longest))
             rows = passes[begin:end]
             batch: dict[str, Any] = dict(self.processor.batch([row for _, _, row in rows]))
-            output = self.model(**{name: tensor.to(self.rec_model.device) for name, tensor in batch.items()})
+            inputs = {name: tensor.to(self.rec_model.device) for name, tensor in batch.items()}
+            output = self.model(**inputs, catalogue=False)
             scores = [output.candidate_scores[index, : len(row.branches)] for index, (*_, row) in enumerate(rows)]
             yield [(number, chunk) for number, chunk, _ in rows], scores
             begin = end

@@ -80,7 +80,8 @@ class DualScorer:
                 chunk = passes[start : start + self.batch_size]
                 batch: dict[str, Any] = dict(self.processor.batch([row for row, _, _ in chunk]))
                 if self.reading:
-                    states = model(**{name: tensor.to(model.device) for name, tensor in batch.items()}).states
+                    inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
+                    states = model(**inputs, catalogue=False).states
                 else:
                     states = model.content_states(batch["items"].to(model.device))
                 rows = np.repeat(np.arange(len(chunk)), [len(numbers) for _, numbers, _ in chunk])

@@ -33,7 +33,7 @@ def last_states(model: RecModel, processor: Processor, requests: Sequence[Reques
     for begin in range(0, len(order), READ_AT_ONCE):
         rows = order[begin : begin + READ_AT_ONCE]
         batch: dict[str, Any] = dict(processor.batch([passes[row] for row in rows]))
-        output = model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
+        output = model(**{name: tensor.to(model.device) for name, tensor in batch.items()}, catalogue=False)
         last = torch.tensor([len(passes[row].items) - 1 for row in rows], device=model.device)
         states[rows] = output.states[torch.arange(len(rows), device=model.device), last]
     return states

@@ -78,6 +78,18 @@ def test_later_events_change_no_earlier_state(trained, family, attention, poolin
         assert worst(original[:event], cut) <= 1e-6
 
 
+@torch.no_grad()
+def test_a_batch_reads_the_same_where_its_own_items_alone_are_embedded(trained):
+    model = rec_model(trained("bert"))
+    rows = [whole_pass(trained("bert"), *history(length, seed=length)) for length in (9, 4)]
+    batch = dict(trained("bert").processor.batch(rows))
+    whole, own = model(**batch), model(**batch, catalogue=False)
+    items = np.unique(np.concatenate([row.items for row in rows]))
+    assert len(own.embeddings) == len(own.bias) == len({*items, 0}) < N  # 0 stands for padding, too
+    for row, one in enumerate(rows):
+        assert worst(whole.states[row, : len(one.items)], own.states[row, : len(one.items)]) <= 1e-6
+
+
 @pytest.mark.parametrize("family", ["bert", "llama"])
 def test_the_leak_test_can_fail(trained, family, monkeypatch):
     recommender = trained(family)
