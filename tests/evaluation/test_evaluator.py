@@ -1,11 +1,14 @@
 from __future__ import annotations
 
-from math import inf, log2
+from itertools import pairwise
+from math import inf, log2, nan
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_data import cases_of
 
 from llmrec.evaluation.evaluator import (
@@ -54,6 +57,33 @@ def test_ranks_by_hand():
 def test_batches_and_their_order_change_nothing(batches, mask_seen):
     whole = evaluate_system(Scores(), CASES, mask_seen)
     assert evaluate_system(Scores(batches=batches), CASES, mask_seen).tolist() == whole.tolist()
+
+
+@settings(max_examples=60)
+@given(st.data(), st.booleans())
+def test_any_batches_of_any_cases_give_the_ranks_of_loops(data, mask_seen):
+    """Down to one user and one item, K beyond the catalogue, scores that tie or are NaN."""
+    num_items = data.draw(st.integers(1, 6))
+    item = st.integers(0, num_items - 1)
+    rows = data.draw(st.lists(st.lists(item, min_size=2, max_size=4), min_size=1, max_size=4))
+    targets = [(user, place) for user, row in enumerate(rows) for place in range(1, len(row))]
+    cases = cases_of(rows, targets, num_items)
+    score = st.sampled_from([0.0, 1.0, 2.0, nan])
+    table = data.draw(st.lists(st.lists(score, min_size=num_items, max_size=num_items), min_size=12, max_size=12))
+    order = data.draw(st.permutations(range(len(targets))))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(targets)), max_size=4)))
+    batches = tuple(order[a:b] for a, b in pairwise([0, *cuts, len(targets)]))
+    ranks = evaluate_system(Scores(torch.tensor(table), batches), cases, mask_seen)
+    for case, (user, place) in enumerate(targets):
+        target, seen = rows[user][place], rows[user][:place] if mask_seen else []
+        own, others = table[case][target], [table[case][other] for other in {*range(num_items)} - {*seen, target}]
+        above, tied = sum(not other <= own for other in others), sum(other == own for other in others)
+        assert ranks[case] == (inf if target in seen or own != own else 1 + above + tied / 2)
+    per_user = user_metrics(ranks, cases, [num_items + 3])
+    hits = per_user[f"hit@{num_items + 3}"].to_list()  # everything is on the list, but for misses
+    for user, hit in enumerate(hits):
+        mine = [rank < inf for rank, (owner, _) in zip(ranks, targets, strict=True) if owner == user]
+        assert hit == pytest.approx(sum(mine) / len(mine))
 
 
 def test_parts_of_several_processes_make_the_whole():
