@@ -18,6 +18,7 @@ VERBS = {
     "baselines": "fit what a recommender has to beat, each after a search on validation",
     "evaluate": "rank the whole catalogue for held-out events, beside the baselines",
     "few_shot": "learn likes from 16, 64, 256 labelled pairs, over several seeds",
+    "transfer": "adapt to this data, to other data, to both, and see what few and many labels add",
     "export": "merge an adapter into its base model, as a plain transformers folder",
     "card": "write the model card of an adapter, and the numbers that it shows",
     "recommend": "rank the catalogue for the histories in a JSON Lines file",
