@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from small_data import data_directory
 
 from llmrec.commands.main import run
+from llmrec.commands.train import ranking_trainer, train_parser
 from llmrec.commands.transfer_table import Cell, page, summary
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.directory import DataDirectory
@@ -144,6 +145,21 @@ def test_adapters_can_be_given_and_their_lora_goes_on(made, tmp_path) -> None:
     one, other = (load_file(path / "adapter_model.safetensors") for path in (adapted, tmp_path / "out" / "same" / "4"))
     lora = [name for name in one if "lora_" in name]
     assert lora and all(torch.equal(one[name], other[name]) for name in lora)
+
+
+def test_few_users_are_learned_from_and_counted(made, checkpoints) -> None:
+    """Of 16 users 4 are read, whoever else is ranked for; an item counts once for each of them that had it."""
+    given = ["--data_dir", str(made[0] / "data"), "--output_dir", "x", "--base_model", str(checkpoints["bert"])]
+    small = [f"--{pair}" for pair in SMALL.split(",")]
+    trainers = []
+    for number in ("4", "8"):
+        argv = [*given, *small, "--max_train_users", number]
+        trainers.append(ranking_trainer(*train_parser().parse_args_into_dataclasses(argv)))
+    four, eight = ([tuple(items) for items in trainer.train_dataset.items] for trainer in trainers)
+    assert len(four) == 4 and len(eight) == 8 and set(four) <= set(eight)
+    assert len(trainers[0].cases.users) == 16
+    counts = inner(trainers[0].recommender.model).rec_items.counts.numpy()
+    assert [int(count) for count in counts] == [sum(item in items for items in four) for item in range(len(counts))]
 
 
 def test_the_summary_by_hand() -> None:
