@@ -67,8 +67,8 @@ class PretrainArguments:
     full: bool = field(
         default=False,
         metadata={
-            "help": "Train all weights of the checkpoint but its token embeddings, instead of LoRA. The output is a "
-            "checkpoint, for --base_model."
+            "help": "Train all weights of the checkpoint but its token embeddings, instead of LoRA, at a lower "
+            "learning rate, such as 5e-5. The output is a checkpoint, for --base_model."
         },
     )
     row_tokens: int | None = field(

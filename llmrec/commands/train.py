@@ -71,8 +71,6 @@ def train(
     """
     check_launch(training)
     check_task(data, model, training)
-    if model.popularity_weight is not None and not model.hybrid:
-        raise ValueError(f"popularity_weight={model.popularity_weight!r} goes with a hybrid: leave it out.")
     output = check_output(training)
     checkpoint = find_checkpoint(training, output)
     if training.process_index == 0:
@@ -127,6 +125,8 @@ def check_task(data: DataArguments, model: ModelArguments, training: RecTraining
     """Raise ValueError if the task is unknown or an option belongs to another; judge pairs by their AUC."""
     if data.task not in TASKS:
         raise ValueError(f"task {data.task!r} is not one of {', '.join(TASKS)}.")
+    if model.popularity_weight is not None and not model.hybrid:
+        raise ValueError(f"popularity_weight={model.popularity_weight!r} goes with a hybrid: leave it out.")
     if data.task == "ranking" and data.max_train_examples is not None:
         raise ValueError(
             f"max_train_examples={data.max_train_examples!r} goes with --task pointwise; to learn from less, give "

@@ -26,7 +26,7 @@ from llmrec.commands import pretrain as pretraining
 from llmrec.commands.arguments import parse_arguments, parse_pairs, print_settings
 from llmrec.commands.benchmark_worlds import ndcg_of_users
 from llmrec.commands.outputs import check_writable
-from llmrec.commands.train import RESULT, settings_record, train, train_parser
+from llmrec.commands.train import RESULT, check_task, settings_record, train, train_parser
 from llmrec.commands.transfer_table import ADAPTED_ON, FULL, ZERO_SHOT, Cell, write_transfer
 from llmrec.configuration import CONFIG_NAME, RecommenderConfig
 from llmrec.data.directory import DataDirectory
@@ -113,9 +113,10 @@ def transfer(arguments: TransferArguments) -> list[Cell]:
     for row in arguments.rows():  # all is read before the first is trained
         pretrain_settings(arguments, row)
         for column in [*map(str, sorted(arguments.users)), FULL]:
-            model = train_settings(arguments, row, column)[1]
-            if model.head != "dual":
-                raise ValueError(f"head={model.head!r}: the table ranks by the dual head; leave it out.")
+            settings = train_settings(arguments, row, column)
+            check_task(*settings)
+            if settings[1].head != "dual":
+                raise ValueError(f"head={settings[1].head!r}: the table ranks by the dual head; leave it out.")
     directory = open_data(arguments.data_dir)
     cases = Cases.from_histories(
         directory.histories(), directory.catalog, arguments.split, arguments.max_users, arguments.seed

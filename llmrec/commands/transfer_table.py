@@ -112,5 +112,6 @@ def _interval(values: np.ndarray) -> dict[str, float]:
 
 def _without_places(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Name folders by their last part: the rest is of this machine."""
-    places = ("data_dir", "other_data_dir", "output_dir", "same", "other", "both")
-    return {name: Path(value).name if name in places and value else value for name, value in settings.items()}
+    places = ("data_dir", "other_data_dir", "output_dir", "base_model", "same", "other", "both")
+    folders = {name for name in places if settings[name] and Path(settings[name]).is_dir()}
+    return {name: Path(value).name if name in folders else value for name, value in settings.items()}

@@ -56,7 +56,7 @@ def ndcg_of(system, folder: Path) -> np.ndarray:
     return user_metrics(evaluate_system(system, cases, mask_seen=True), cases, [10])["ndcg@10"].to_numpy()
 
 
-def test_every_cell_is_there_and_paired_with_the_checkpoint_as_it_was(made) -> None:
+def test_every_cell_is_there_and_paired_with_the_checkpoint_as_it_was(made, checkpoints) -> None:
     folder, _ = made
     cells = cells_of(folder)
     rows, columns = ("none", "same domain", "other domain", "both"), ("zero-shot", "4", "8", "full")
@@ -73,7 +73,8 @@ def test_every_cell_is_there_and_paired_with_the_checkpoint_as_it_was(made) -> N
     assert len({cell["ndcg@10"]["value"] for cell in cells.values()}) > 4
     printed = (folder / "out" / "transfer.md").read_text()
     assert printed.count("| same domain |") == 2 and printed.count("| none |") == 1
-    assert str(folder) not in (folder / "out" / "transfer.json").read_text()
+    written = (folder / "out" / "transfer.json").read_text()
+    assert str(folder) not in written and str(checkpoints["bert"].parent) not in written
 
 
 def test_what_was_read_is_what_the_row_says(made) -> None:
@@ -180,6 +181,7 @@ def test_the_summary_by_hand() -> None:
         (["--start", "anew"], "start='anew' is not one of merged, continued"),
         (["--train", "base_model=x"], "option 'base_model' is set here"),
         (["--pretrain", "epochs=3"], "'--epochs' is none of `llmrec pretrain`"),
+        (["--train", "popularity_weight=0.5"], "popularity_weight=0.5 goes with a hybrid"),
         (["--train", "head=cross"], "the table ranks by the dual head"),
         (["--train", "max_train_users=3", "--users", "99999"], "99999 users are to be drawn"),
     ],
