@@ -72,7 +72,7 @@ class PretrainArguments:
         },
     )
     row_tokens: int | None = field(
-        default=512, metadata={"help": "Tokens of a row into which several histories are packed."}
+        default=256, metadata={"help": "Tokens of a row into which several histories are packed."}
     )
     held_out: float = field(default=0.1, metadata={"help": "Share of users whose histories are kept to measure by."})
     max_held_out: int = field(default=500, metadata={"help": "The most such users."})
@@ -102,7 +102,7 @@ def pretrain_parser() -> HfArgumentParser:
         metric_for_best_model="loss",
         greater_is_better=False,
         learning_rate=5e-4,
-        per_device_train_batch_size=4,
+        per_device_train_batch_size=8,
         per_device_eval_batch_size=8,
     )
     return parser
