@@ -19,7 +19,7 @@ import torch
 
 from llmrec.commands import benchmark_pretraining, benchmark_scoring, benchmark_training, benchmark_worlds
 from llmrec.commands.arguments import parse_arguments, print_settings
-from llmrec.commands.outputs import check_writable
+from llmrec.commands.outputs import check_writable, replace_text
 
 SUITES: dict[str, ModuleType] = {
     "training": benchmark_training,
@@ -52,20 +52,21 @@ def main(argv: list[str] | None = None) -> None:
 
 def write_rows(rows: list[dict[str, Any]], folder: Path, name: str, what: str = MEDIANS) -> None:
     """Write the rows as JSON, and as a Markdown table that says what they are and on which machine; print it."""
-    machine = (
-        f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}"
-    )
+    machine = describe_machine()
     rows = [{**row, "machine": machine} for row in rows]
     columns = [column for column in rows[0] if column != "machine"]
     table = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     table += ["| " + " | ".join(_cell(row[column]) for column in columns) + " |" for row in rows]
     text = "\n".join(table) + f"\n\n{what}, on {machine}.\n"
     folder.mkdir(parents=True, exist_ok=True)
-    for file, content in ((f"{name}.json", json.dumps(rows, indent=2) + "\n"), (f"{name}.md", text)):
-        scratch = folder / f".{file}"
-        scratch.write_text(content, encoding="utf-8")
-        scratch.replace(folder / file)
+    replace_text(folder / f"{name}.json", json.dumps(rows, indent=2) + "\n")
+    replace_text(folder / f"{name}.md", text)
     print(text)
+
+
+def describe_machine() -> str:
+    """Say on what was measured."""
+    return f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}"
 
 
 def _cell(value: Any) -> str:

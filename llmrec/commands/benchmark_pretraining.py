@@ -42,20 +42,20 @@ class BenchmarkArguments:
     )
     template: str = field(default="default", metadata={"help": "Prompt template."})
     histories: int = field(default=256, metadata={"help": "Histories read, drawn by seed."})
-    row_tokens: int = field(default=512, metadata={"help": "Tokens of a packed row."})
+    row_tokens: int = field(default=256, metadata={"help": "Tokens of a packed row."})
     batch_tokens: int = field(default=2048, metadata={"help": "Tokens of a batch, padding included, of every way."})
     repeats: int = field(default=3, metadata={"help": "Times each way is timed; the median counts."})
 
 
-class EveryThirdEvent(NamedTuple):
-    """Masks the second event of every three, so that it is the same however histories are arranged."""
+class EverySeventhEvent(NamedTuple):
+    """Masks the second event of every seven: a share as in training, and the same however histories are arranged."""
 
     mask_token: int
     separator: int
 
     def __call__(self, batch: PackedBatch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return input ids and labels."""
-        chosen = (batch["block"] > 0) & (batch["block"] % 3 == 2) & (batch["input_ids"] != self.separator)
+        chosen = (batch["block"] > 0) & (batch["block"] % 7 == 2) & (batch["input_ids"] != self.separator)
         return batch["input_ids"].masked_fill(chosen, self.mask_token), batch["input_ids"].where(chosen, IGNORED)
 
 
@@ -83,7 +83,7 @@ def measure(arguments: BenchmarkArguments) -> Iterator[dict[str, Any]]:
     passes = [one for one in passes if len(one.row.blocks) > 1]
     drawn = np.random.default_rng(0).permutation(len(passes))[: arguments.histories]
     passes = [passes[index] for index in drawn]
-    objective = NextTokens() if causal else EveryThirdEvent(processor.tokenizer.mask_token_id, processor.separator[0])
+    objective = NextTokens() if causal else EverySeventhEvent(processor.tokenizer.mask_token_id, processor.separator[0])
     collator = PackedCollator(processor, objective, 0)  # type: ignore[arg-type]
     sizes = [processor.num_tokens(one.row) for one in passes]
     ways = {

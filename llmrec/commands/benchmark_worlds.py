@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import HfArgumentParser
 
-from llmrec.commands.train import train
+from llmrec.commands.arguments import parse_pairs
+from llmrec.commands.train import train, train_parser
 from llmrec.data.directory import DataDirectory, staged_directory
 from llmrec.data.preparation import SplitSettings, prepare
 from llmrec.data.world_odds import NUM_USERS, forecasts, make_world, world_tables
@@ -128,9 +128,9 @@ def measure_world(arguments: BenchmarkArguments, name: str) -> dict[str, Any]:
     return row
 
 
-def ndcg_of_users(system: CatalogueScorer, cases: Cases) -> np.ndarray:
+def ndcg_of_users(system: CatalogueScorer, cases: Cases, mask_seen: bool = False) -> np.ndarray:
     """Return the mean NDCG@10 of every user, (number of users,)."""
-    return user_metrics(evaluate_system(system, cases, mask_seen=False), cases, [10])[METRIC].to_numpy()
+    return user_metrics(evaluate_system(system, cases, mask_seen), cases, [10])[METRIC].to_numpy()
 
 
 def settings_of(
@@ -145,20 +145,10 @@ def settings_of(
         model: A name in `MODELS`, which is also that of the adapter's folder.
 
     Raises:
-        ValueError: if a pair has no `=`, or `train` has no such option.
+        ValueError: if a pair has no `=`, `train` has no such option, or it is set here.
     """
-    options = f"{arguments.both},{getattr(arguments, model)}".split(",")
-    pairs = [pair.strip() for pair in options if pair.strip()]
-    if wrong := [pair for pair in pairs if "=" not in pair]:
-        raise ValueError(f"option {wrong[0]!r} is not name=value, for example num_train_epochs=8.")
-    own = {"data_dir": folder / "data", "output_dir": folder / model, "seed": arguments.seed, "mask_seen": "false"}
-    argv = [f"--{name}={value}" for name, value in own.items()]
-    for name, _, values in (pair.partition("=") for pair in pairs):
-        argv += [f"--{name}", *values.split()]
-    kinds: Any = (DataArguments, ModelArguments, RecTrainingArguments)
-    parser = HfArgumentParser(kinds, prog="llmrec train", allow_abbrev=False)
-    parsed: Any = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
-    data, model_arguments, training, unknown = parsed
-    if unknown:
-        raise ValueError(f"option {unknown[0]!r} is none of `llmrec train`; see `llmrec train --help`.")
+    options = f"seed={arguments.seed},mask_seen=false,{arguments.both},{getattr(arguments, model)}"
+    data, model_arguments, training = parse_pairs(
+        train_parser(), options, {"data_dir": folder / "data", "output_dir": folder / model}
+    )
     return data, model_arguments, training

@@ -19,6 +19,7 @@ VERBS = {
     "evaluate": "rank the whole catalogue for held-out events, beside the baselines",
     "redraw": "draw the views of a report again, from its results.json alone",
     "few_shot": "learn likes from 16, 64, 256 labelled pairs, over several seeds",
+    "transfer": "adapt to this data, to other data, to both, and see what few and many labels add",
     "export": "merge an adapter into its base model, as a plain transformers folder",
     "card": "write the model card of an adapter, and the numbers that it shows",
     "recommend": "rank the catalogue for the histories in a JSON Lines file",

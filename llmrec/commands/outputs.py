@@ -1,4 +1,4 @@
-"""Whether an output can be written: tried before the work, not found out after it."""
+"""Outputs: whether one can be written, tried before the work, and files that are replaced whole."""
 
 from __future__ import annotations
 
@@ -27,3 +27,10 @@ def check_writable(folder: str | os.PathLike) -> None:
         raise PermissionError(
             f"output folder {os.fspath(folder)!r} cannot be written ({error.strerror}); give another."
         ) from None
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file beside its place and move it there: a reader finds the old text or the new one, never a part."""
+    scratch = path.with_name(f".{path.name}")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(path)

@@ -2,6 +2,9 @@
 
 accelerate launch scripts/pretrain.py --data_dir DATA [MORE …] --output_dir ADAPTED
 accelerate launch scripts/train.py --data_dir DATA --init_adapter ADAPTED --output_dir RUN
+
+With `--full true` ADAPTED is a checkpoint itself, and training starts with `--base_model ADAPTED`; so it is with what
+`llmrec export` makes of an adapter. Then the texts of items are embedded by adapted weights too.
 """
 
 from __future__ import annotations
@@ -13,11 +16,13 @@ from typing import Any
 import numpy as np
 from transformers import HfArgumentParser, set_seed
 
-from llmrec.commands.train import check_launch, check_output, find_checkpoint, report_settings
+from llmrec.commands.outputs import replace_text
+from llmrec.commands.train import check_launch, check_output, find_checkpoint, report_settings, settings_record
 from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
 from llmrec.evaluation.intervals import bootstrap_means, percentile_interval
+from llmrec.hub.folder import TRAINING_SETTINGS
 from llmrec.models.adapter import inner
-from llmrec.models.backbone import is_causal
+from llmrec.models.backbone import is_causal, load_backbone
 from llmrec.models.language import LanguageModel, token_head
 from llmrec.text.processor import Processor
 from llmrec.text.serializer import Serializer
@@ -59,8 +64,15 @@ class PretrainArguments:
             "of a token; 0 leaves it out."
         },
     )
+    full: bool = field(
+        default=False,
+        metadata={
+            "help": "Train all weights of the checkpoint but its token embeddings, instead of LoRA, at a lower "
+            "learning rate, such as 5e-5. The output is a checkpoint, for --base_model."
+        },
+    )
     row_tokens: int | None = field(
-        default=512, metadata={"help": "Tokens of a row into which several histories are packed."}
+        default=256, metadata={"help": "Tokens of a row into which several histories are packed."}
     )
     held_out: float = field(default=0.1, metadata={"help": "Share of users whose histories are kept to measure by."})
     max_held_out: int = field(default=500, metadata={"help": "The most such users."})
@@ -78,6 +90,11 @@ class PretrainArguments:
 
 def main(argv: list[str] | None = None) -> None:
     """Parse, adapt, save, report."""
+    pretrain(*pretrain_parser().parse_args_into_dataclasses(argv))
+
+
+def pretrain_parser() -> HfArgumentParser:
+    """Return what reads the options of `pretrain`."""
     kinds: Any = (PretrainArguments, ModelArguments, RecTrainingArguments)
     parser = HfArgumentParser(kinds, prog="llmrec pretrain", allow_abbrev=False)
     parser.set_defaults(
@@ -85,10 +102,10 @@ def main(argv: list[str] | None = None) -> None:
         metric_for_best_model="loss",
         greater_is_better=False,
         learning_rate=5e-4,
-        per_device_train_batch_size=4,
+        per_device_train_batch_size=8,
         per_device_eval_batch_size=8,
     )
-    pretrain(*parser.parse_args_into_dataclasses(argv))
+    return parser
 
 
 def pretrain(data: PretrainArguments, model: ModelArguments, training: RecTrainingArguments) -> dict[str, Any]:
@@ -105,6 +122,8 @@ def pretrain(data: PretrainArguments, model: ModelArguments, training: RecTraini
     check_launch(training)
     if model.head != "dual" or model.hybrid:
         raise ValueError("pretrain adapts the checkpoint alone: leave --head and --hybrid to train.")
+    if data.full and model.init_adapter is not None:
+        raise ValueError("--full trains a checkpoint: `llmrec export` the adapter, and give that as --base_model.")
     output = check_output(training)
     checkpoint = find_checkpoint(training, output)
     if training.process_index == 0:
@@ -121,9 +140,13 @@ def pretrain(data: PretrainArguments, model: ModelArguments, training: RecTraini
             "objective": objective,
             "contrast_weight": data.contrast_weight,
             "steps": trainer.state.global_step,
+            "weights": "all but token embeddings" if data.full else "LoRA",
             "data": [{name: one[name] for name in ("source", "manifest_sha256", "events_read")} for one in drawn],
+            "after": recommender.config.adapted_on,
         },
     )
+    recommender.records[TRAINING_SETTINGS] = settings_record(data, model, training)
+    trainer.embed_items()
     trainer.save_model()
     results = {
         "objective": objective,
@@ -135,11 +158,10 @@ def pretrain(data: PretrainArguments, model: ModelArguments, training: RecTraini
         **result.metrics,
     }
     if trainer.is_world_process_zero():
-        scratch = output / f".{RESULT}"
-        scratch.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        scratch.replace(output / RESULT)
+        replace_text(output / RESULT, json.dumps(results, indent=2, sort_keys=True) + "\n")
         print(summary(results))
-        print(f"saved {output}; continue with llmrec train --init_adapter {output}")
+        option = "--base_model" if data.full else "--init_adapter"
+        print(f"saved {output}; continue with llmrec train {option} {output}")
     return results
 
 
@@ -176,13 +198,18 @@ def assemble(
     catalogs = [directory.catalog for directory in directories] if data.contrast_weight else []
     collator = PackedCollator(processor, objective, training.seed, catalogs)
     head, learned = token_head(recommender.checkpoint, causal)
-    language = LanguageModel(recommender.model, head.to(training.device), learned)
+    base = None
+    if data.full:
+        base = load_backbone(recommender.checkpoint, model.attn_implementation, model.attention_dropout)
+        recommender = recommender.merge()
+        inner(recommender.model).adaptation = {}  # what is trained is no more told from the base
+    language = LanguageModel(recommender.model, head.to(training.device), learned, base)
     for one, directory in zip(drawn, directories, strict=True):
         one["source"] = directory.manifest["source"]
         one["manifest_sha256"] = sha256_of(directory.path / MANIFEST)
         print(
             f"{one['source']}: {one['users']} users, of whom {one['held_out_users']} are held out; drawn "
-            f"{one['events_read']} events, {one['tokens']} tokens, {one['share']:.1%}",
+            f"{one['events_read']} events, {one['tokens']} tokens of {one['tokens_there']}, {one['share']:.1%} of all",
             flush=True,
         )
     fill = dataset.lengths.sum() / (len(dataset) * (data.row_tokens or dataset.lengths.max()))

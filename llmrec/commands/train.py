@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import HfArgumentParser, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
@@ -17,11 +18,13 @@ from transformers.trainer_utils import get_last_checkpoint
 from llmrec.baselines.training_events import TrainingEvents
 from llmrec.commands.environment import environment
 from llmrec.commands.memory import peak_memory_mib
-from llmrec.commands.outputs import check_writable
+from llmrec.commands.outputs import check_writable, replace_text
 from llmrec.commands.train_pairs import pair_trainer
+from llmrec.configuration import CONFIG_NAME
+from llmrec.data.histories import draw_users
 from llmrec.evaluation.cases import Cases
 from llmrec.hub.data_sets import open_data
-from llmrec.hub.folder import ADAPTER_CONFIG, DATA_MANIFEST, TRAINING_SETTINGS
+from llmrec.hub.folder import DATA_MANIFEST, TRAINING_SETTINGS
 from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
 from llmrec.training.adapter_trainer import AdapterTrainer
@@ -32,20 +35,31 @@ from llmrec.training.trainer import RecTrainer
 
 RESULT = "train_results.json"
 TASKS = ("ranking", "pointwise")
-PLACES = ("data_dir", "base_model", "template")
-"""Settings that may be paths of this machine; base model and template are recorded with the adapter."""
+PLACES = ("data_dir", "base_model", "template", "init_adapter")
+"""Settings that may be paths of this machine; what they stand for is recorded with the adapter."""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Parse, train, save, report."""
+    train(*train_parser().parse_args_into_dataclasses(argv))
+
+
+def train_parser() -> HfArgumentParser:
+    """Return what reads the options of `train`."""
     kinds: Any = (DataArguments, ModelArguments, RecTrainingArguments)
-    parser = HfArgumentParser(kinds, prog="llmrec train", allow_abbrev=False)
-    data, model, training = parser.parse_args_into_dataclasses(argv)
-    train(data, model, training)
+    return HfArgumentParser(kinds, prog="llmrec train", allow_abbrev=False)
 
 
-def train(data: DataArguments, model: ModelArguments, training: RecTrainingArguments) -> Recommender:
+def train(
+    data: DataArguments, model: ModelArguments, training: RecTrainingArguments, text: Tensor | None = None
+) -> Recommender:
     """Train on a data directory and save the adapter to `training.output_dir`.
+
+    Args:
+        data: What to learn from.
+        model: What reads.
+        training: The run.
+        text: (N, D) the items' frozen text embeddings, where they were computed already.
 
     Returns:
         The recommender as saved: the best on validation, where there is validation.
@@ -57,13 +71,11 @@ def train(data: DataArguments, model: ModelArguments, training: RecTrainingArgum
     """
     check_launch(training)
     check_task(data, model, training)
-    if model.popularity_weight is not None and not model.hybrid:
-        raise ValueError(f"popularity_weight={model.popularity_weight!r} goes with a hybrid: leave it out.")
     output = check_output(training)
     checkpoint = find_checkpoint(training, output)
     if training.process_index == 0:
         report_settings(data, model, training)
-    trainer = (pair_trainer if data.task == "pointwise" else ranking_trainer)(data, model, training)
+    trainer = (pair_trainer if data.task == "pointwise" else ranking_trainer)(data, model, training, text)
     trainer.recommender.records[TRAINING_SETTINGS] = settings_record(data, model, training)
     result = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
@@ -76,17 +88,22 @@ def train(data: DataArguments, model: ModelArguments, training: RecTrainingArgum
     return trainer.recommender
 
 
-def ranking_trainer(data: DataArguments, model: ModelArguments, training: RecTrainingArguments) -> RecTrainer:
+def ranking_trainer(
+    data: DataArguments, model: ModelArguments, training: RecTrainingArguments, text: Tensor | None = None
+) -> RecTrainer:
     """Assemble what trains on the next item of every position of a data directory's training events."""
     directory = open_data(data.data_dir)
     set_seed(training.seed)
     histories, catalog = directory.histories(), directory.catalog
-    events = TrainingEvents.from_histories(histories, catalog, data.max_train_events)
+    learned = histories
+    if data.max_train_users is not None:
+        learned = draw_users(histories, data.max_train_users, training.seed)
+    events = TrainingEvents.from_histories(learned, catalog, data.max_train_events)
     counts = events.user_counts if training.mask_seen else events.counts  # as often as it is a target
-    recommender = new_recommender(model, catalog, directory.manifest["clock"] != "ordinal", counts)
+    recommender = new_recommender(model, catalog, directory.manifest["clock"] != "ordinal", counts, text)
     recommender.records[DATA_MANIFEST] = directory.provenance
     dataset = WindowDataset(
-        histories,
+        learned,
         catalog,
         recommender.processor,
         data.train_overlap,
@@ -108,11 +125,15 @@ def check_task(data: DataArguments, model: ModelArguments, training: RecTraining
     """Raise ValueError if the task is unknown or an option belongs to another; judge pairs by their AUC."""
     if data.task not in TASKS:
         raise ValueError(f"task {data.task!r} is not one of {', '.join(TASKS)}.")
+    if model.popularity_weight is not None and not model.hybrid:
+        raise ValueError(f"popularity_weight={model.popularity_weight!r} goes with a hybrid: leave it out.")
     if data.task == "ranking" and data.max_train_examples is not None:
         raise ValueError(
             f"max_train_examples={data.max_train_examples!r} goes with --task pointwise; to learn from less, give "
-            "--max_train_events."
+            "--max_train_users."
         )
+    if data.task == "pointwise" and data.max_train_users is not None:
+        raise ValueError(f"max_train_users={data.max_train_users!r} is of --task ranking; give --max_train_examples.")
     if data.task == "pointwise" and training.metric_for_best_model == "ndcg@10":
         training.metric_for_best_model = "auc"
 
@@ -139,7 +160,7 @@ def check_output(training: RecTrainingArguments) -> Path:
     output = Path(training.output_dir)
     if output.exists() and not output.is_dir():
         raise NotADirectoryError(f"output_dir {str(output)!r} is a file; give another name.")
-    earlier = [*output.glob(ADAPTER_CONFIG), *output.glob("checkpoint-*")]
+    earlier = [*output.glob(CONFIG_NAME), *output.glob("checkpoint-*")]
     if earlier and training.resume_from_checkpoint in (None, "False", "false"):
         raise FileExistsError(
             f"output_dir {str(output)!r} holds a run already ({earlier[0].name}).\n"
@@ -156,7 +177,7 @@ def find_checkpoint(training: RecTrainingArguments, output: Path) -> str | None:
         return None
     if asked in ("True", "true"):
         newest = get_last_checkpoint(str(output)) if output.is_dir() else None
-        if newest is None and (output / ADAPTER_CONFIG).exists():
+        if newest is None and (output / CONFIG_NAME).exists():
             raise FileExistsError(
                 f"output_dir {str(output)!r} holds an adapter but no checkpoint to resume from.\n"
                 "Training would replace it: give another folder."
@@ -182,6 +203,8 @@ def resolved_settings(data: Any, model: ModelArguments, training: RecTrainingArg
     dropouts = ("residual_dropout", "vector_dropout")
     for name in ("learning_rate", "item_learning_rate", *dropouts, "num_train_epochs", "seed", "bf16"):
         chosen[name] = getattr(training, name)
+    if training.max_steps > 0:
+        chosen["max_steps"] = training.max_steps
     chosen["batch"] = f"{training.per_device_train_batch_size} windows x {training.world_size} process(es)"
     return chosen
 
@@ -189,7 +212,7 @@ def resolved_settings(data: Any, model: ModelArguments, training: RecTrainingArg
 def settings_record(data: Any, model: ModelArguments, training: RecTrainingArguments) -> dict[str, Any]:
     """Return what the adapter's folder tells of its training: no name that may be a path of this machine."""
     chosen = resolved_settings(data, model, training)
-    return {name: value for name, value in chosen.items() if name not in ("data_dir", "base_model", "template")}
+    return {name: value for name, value in chosen.items() if name not in PLACES}
 
 
 def report_sizes(recommender: Recommender, dataset: WindowDataset, cases: Cases | None) -> None:
@@ -224,9 +247,7 @@ def report_end(trainer: AdapterTrainer, metrics: dict[str, float], output: Path,
         "peak_memory_mib": peak_memory_mib(),
         "log": state.log_history,
     }
-    scratch = output / f".{RESULT}"
-    scratch.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    scratch.replace(output / RESULT)
+    replace_text(output / RESULT, json.dumps(values, indent=2, sort_keys=True) + "\n")
     best = "none" if state.best_metric is None else f"{state.best_metric:.4f}"
     if state.best_global_step is not None:
         best += f" at step {state.best_global_step}"

@@ -89,6 +89,21 @@ def indexed_histories(histories: Dataset, catalog: Catalog) -> Iterator[tuple[st
             yield user_id, items, timestamps, splits
 
 
+def draw_users(histories: Dataset, number: int, seed: int) -> Dataset:
+    """Keep the rows of some users, drawn among those with two training events: one to read and one to predict.
+
+    The users of a smaller draw are among those of every larger one of the same seed; rows keep their order.
+
+    Raises:
+        ValueError: There are not as many such users.
+    """
+    able = [row for row, user in enumerate(histories.select_columns(["split"])) if user["split"].count("train") > 1]
+    if not 1 <= number <= len(able):
+        raise ValueError(f"{number!r} users are to be drawn, and {len(able)} have two training events: give 1 to that.")
+    drawn = np.random.default_rng(seed).permutation(able)[:number]
+    return histories.select(sorted(drawn.tolist()))
+
+
 def likes_of(histories: Dataset) -> Iterator[np.ndarray]:
     """Yield which events each user liked, (L,) bool, user by user as `indexed_histories`.
 

@@ -57,18 +57,22 @@ class LanguageModel(nn.Module):
     """An adapted checkpoint that predicts the words of histories, and beside it the checkpoint as it was.
 
     Both have a head of the same kind. Where heads have to be learned, each is learned on the same batches, so that what
-    the two differ in is the adapter alone.
+    the two differ in is the adaptation alone.
 
     Args:
         model: the adapted `RecModel`; its token embeddings are read bare, since an item vector would tell the item.
         head: from states to logits.
         learned: whether the head is trained.
+        base: the checkpoint as it was, where its own weights are trained; with LoRA the model holds both.
     """
 
-    def __init__(self, model: PeftModel | RecModel, head: nn.Module, learned: bool) -> None:
+    def __init__(
+        self, model: PeftModel | RecModel, head: nn.Module, learned: bool, base: PreTrainedModel | None = None
+    ) -> None:
         super().__init__()
-        assert isinstance(model, PeftModel)
+        assert isinstance(model, PeftModel) != (base is not None)
         self.model = model
+        self.base = None if base is None else base.requires_grad_(False)
         self.heads = nn.ModuleDict({"adapted": head, "base": copy.deepcopy(head)})
         self.learned = learned
         self.compares = learned
@@ -76,44 +80,44 @@ class LanguageModel(nn.Module):
 
     @property
     def backbone(self) -> PreTrainedModel:
-        """The checkpoint's model, LoRA in its layers."""
+        """The checkpoint's model, adapted: LoRA in its layers, or its own weights trained."""
         return inner(self.model).backbone
 
     def hidden(self, input_ids: Tensor, position_ids: Tensor, block: Tensor, sequence: Tensor) -> Tensor:
         """Return the last hidden states (B, T, D) of packed histories; see `PackedBatch`."""
-        model = inner(self.model)
-        mask = attention_mask(block, is_causal(self.backbone.config), sequence=sequence)
-        tokens = self.backbone.get_input_embeddings()(input_ids)
-        return run_backbone(self.backbone, tokens, position_ids + model.position_offset, mask)
+        return self._read(self.backbone, input_ids, position_ids, block, sequence)
+
+    @torch.no_grad()
+    def base_hidden(self, input_ids: Tensor, position_ids: Tensor, block: Tensor, sequence: Tensor) -> Tensor:
+        """Return those of the checkpoint as it was."""
+        if self.base is not None:
+            return self._read(self.base, input_ids, position_ids, block, sequence)
+        assert isinstance(self.model, PeftModel)
+        with self.model.disable_adapter():
+            return self.hidden(input_ids, position_ids, block, sequence)
+
+    def _read(
+        self, backbone: PreTrainedModel, input_ids: Tensor, position_ids: Tensor, block: Tensor, sequence: Tensor
+    ) -> Tensor:
+        mask = attention_mask(block, is_causal(backbone.config), sequence=sequence)
+        embed: Any = backbone.get_input_embeddings()
+        return run_backbone(backbone, embed(input_ids), position_ids + inner(self.model).position_offset, mask)
 
     def forward(
         self, input_ids: Tensor, position_ids: Tensor, block: Tensor, sequence: Tensor, labels: Tensor, **texts: Tensor
     ) -> tuple[LanguageOutput, Tensor | None]:
         """Return the losses of the tokens asked for, and the embeddings (S, D) of `texts`, packed texts, if given."""
-        asked = labels >= 0
-        losses = self._losses("adapted", input_ids, position_ids, block, sequence, labels, asked)
+        packed = (input_ids, position_ids, block, sequence)
+        losses = self._losses("adapted", self.hidden(*packed), labels)
         base = None
         if self.compares:
-            with self.model.disable_adapter(), torch.set_grad_enabled(self.training and self.learned):
-                base = self._losses("base", input_ids, position_ids, block, sequence, labels, asked)
+            with torch.set_grad_enabled(self.training and self.learned):
+                base = self._losses("base", self.base_hidden(*packed), labels)
         return LanguageOutput(losses, base), self.embed_texts(**texts) if texts else None
 
-    def _losses(
-        self,
-        name: str,
-        input_ids: Tensor,
-        position_ids: Tensor,
-        block: Tensor,
-        sequence: Tensor,
-        labels: Tensor,
-        asked: Tensor,
-    ) -> Tensor:
-        if name == "base":
-            with torch.no_grad():
-                hidden = self.hidden(input_ids, position_ids, block, sequence)
-        else:
-            hidden = self.hidden(input_ids, position_ids, block, sequence)
-        logits = self.heads[name](hidden[asked])
+    def _losses(self, head: str, hidden: Tensor, labels: Tensor) -> Tensor:
+        asked = labels >= 0
+        logits = self.heads[head](hidden[asked])
         with torch.autocast(logits.device.type, enabled=False):
             return F.cross_entropy(logits.float(), labels[asked], reduction="none")
 

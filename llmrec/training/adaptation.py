@@ -1,4 +1,8 @@
-"""`AdaptationTrainer`: the checkpoint goes on reading, on unlabelled histories, before it learns to rank."""
+"""`AdaptationTrainer`: the checkpoint goes on reading, on unlabelled histories, before it learns to rank.
+
+Three losses are summed, and each is logged by its own name: `loss`, of the tokens that the adapted model tells;
+`base_loss`, of those that the checkpoint as it was tells, where its head is learned beside; `contrast_loss`.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from llmrec.checkpoints import Checkpoint
+from llmrec.hub.replacing import finish
+from llmrec.models.adapter import inner
+from llmrec.models.backbone import load_backbone
+from llmrec.models.items import ItemTable
 from llmrec.models.language import LanguageModel
+from llmrec.ranking.item_index import encode_catalog
 from llmrec.recommender import Recommender
 from llmrec.training.adaptation_data import PackedCollator, PackedDataset, ReadPass
 from llmrec.training.adapter_trainer import AdapterTrainer
 from llmrec.training.arguments import RecTrainingArguments
 from llmrec.training.losses import IGNORED
 from llmrec.training.objectives import contrast
+from llmrec.training.same_run import check_same_run
 
 TOKEN_HEADS = "token_heads.safetensors"
 """The heads that predict tokens, beside a checkpoint that a run resumes from; no recommender needs them."""
@@ -25,6 +37,9 @@ TOKEN_HEADS = "token_heads.safetensors"
 
 class AdaptationTrainer(AdapterTrainer):
     """Trains LoRA to predict the words of events, and optionally to tell a user's halves from those of others.
+
+    Without LoRA, in a merged recommender, every weight of the backbone is trained but the token embeddings: the output
+    shares them, and words that the histories lack would drift.
 
     Args:
         recommender: freshly assembled; its head and item tables stay as they are.
@@ -48,24 +63,56 @@ class AdaptationTrainer(AdapterTrainer):
     ) -> None:
         for name, weight in recommender.model.named_parameters():
             weight.requires_grad_("lora_" in name)
+        self.has_lora = isinstance(recommender.model, PeftModel)
+        if not self.has_lora:
+            language.backbone.requires_grad_(True).get_input_embeddings().requires_grad_(False)
         super().__init__(recommender, args, train_dataset, held_out, collator, language)
         self.language = language
         self.collator = collator
         self.contrast_weight = contrast_weight
+        names = {"base_loss": language.compares, "contrast_loss": contrast_weight > 0}
+        self._beside = {name: torch.zeros(2, device=args.device) for name, summed in names.items() if summed}
+        """Sum of each loss beside that of the adapted model since the last log line, and of how many it is."""
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Return the cross-entropy summed over the tokens asked for, per token of the whole step."""
+        """Return the cross-entropy summed over the tokens asked for, per token of the whole step.
+
+        Its gradient is that of all losses, its value the adapted model's alone.
+        """
         output, texts = model(**inputs)
         num_labels = (inputs["labels"] != IGNORED).sum()
         loss = output.losses.sum()
         if output.base_losses is not None:
-            loss = loss + output.base_losses.sum()  # of a head of its own
+            loss = loss + self._gradient_of(output.base_losses.sum(), "base_loss", num_labels)  # of a head of its own
         if texts is not None:
-            loss = loss + self.contrast_weight * contrast(texts[0::2], texts[1::2]) * num_labels
+            told = contrast(texts[0::2], texts[1::2])
+            loss = loss + self.contrast_weight * num_labels * self._gradient_of(told, "contrast_loss")
         loss = self.loss_of_step(loss, num_labels, num_items_in_batch, inputs)
         return (loss, output) if return_outputs else loss
+
+    def _gradient_of(self, loss: Tensor, name: str, number: Tensor | int = 1) -> Tensor:
+        """Return zero with the gradient of a loss, and keep its value, a sum of some number, for the log."""
+        if name in self._beside:
+            self._beside[name] += torch.stack([loss.detach(), torch.as_tensor(number, device=loss.device)])
+        return loss - loss.detach()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add to a loss line the means of the losses beside it, of all processes."""
+        if "loss" in logs:
+            for name, sums in self._beside.items():
+                summed, number = self.accelerator.reduce(sums, "sum").tolist()
+                logs = {**logs, name: summed / max(number, 1)}
+                sums.zero_()
+        super().log(logs, start_time)
+
+    def embed_items(self) -> None:
+        """Read the item texts anew, where the weights that read them were trained: LoRA leaves them the base's."""
+        if not self.has_lora:
+            model, recommender = inner(self.recommender.model), self.recommender
+            text = encode_catalog(self.language.backbone, recommender.processor, recommender.items)
+            model.rec_items = ItemTable(text.to(model.rec_items.text), hybrid=False)
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
@@ -113,6 +160,12 @@ class AdaptationTrainer(AdapterTrainer):
             save_file(trained, target / TOKEN_HEADS)
 
     def _load_weights(self, folder: Path) -> None:
-        super()._load_weights(folder)
+        if self.has_lora:
+            super()._load_weights(folder)
+        else:
+            finish(folder)
+            check_same_run(folder, self.recommender)
+            saved = load_backbone(Checkpoint(folder.name, folder, None, "folder"))
+            self.language.backbone.load_state_dict(saved.state_dict())
         if self.language.learned:
             self.language.heads.load_state_dict(load_file(folder / TOKEN_HEADS), strict=False)

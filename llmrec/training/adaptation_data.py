@@ -108,7 +108,7 @@ def mixed(
         seed: of the draw.
 
     Returns:
-        What is trained on, and of each directory how much that is.
+        What is trained on, and of each directory how much that is, repeats counted: events, tokens, and their share.
     """
     sizes = [np.array([processor.num_tokens(one.row) for one in part.train]) for part in parts]
     totals = np.array([size.sum() for size in sizes], dtype=np.float64)
@@ -129,6 +129,7 @@ def mixed(
                 "held_out_users": part.num_held_out,
                 "events_read": sum(len(part.train[index].row.items) for index in chosen if part.train[index].user >= 0),
                 "tokens": int(size[chosen].sum()),
+                "tokens_there": int(total),
             }
         )
     for one in report:

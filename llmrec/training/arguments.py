@@ -27,6 +27,13 @@ class DataArguments:
     max_train_examples: int | None = field(
         default=None, metadata={"help": "Labelled pairs learned from (`pointwise`), drawn by seed; all by default."}
     )
+    max_train_users: int | None = field(
+        default=None,
+        metadata={
+            "help": "Users learned from (`ranking`), drawn by seed from those with two training events, fewer "
+            "among more; all by default."
+        },
+    )
     max_train_events: int | None = field(
         default=None, metadata={"help": "Newest training events kept of each user; all by default."}
     )
@@ -62,7 +69,7 @@ class ModelArguments:
     )
     base_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the checkpoint."})
     init_adapter: str | None = field(
-        default=None, metadata={"help": "Adapter to go on from (`llmrec pretrain`): same base, rank and layers."}
+        default=None, metadata={"help": "Adapter whose LoRA goes on (`llmrec pretrain`): same base, rank and layers."}
     )
     template: str = field(
         default="default", metadata={"help": "Prompt template: a .json file, or the name of one in prompts/."}

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from llmrec.checkpoints import Checkpoint, resolve_checkpoint
-from llmrec.configuration import TIME_PARTS, RecommenderConfig
+from llmrec.configuration import CONFIG_NAME, TIME_PARTS, RecommenderConfig
 from llmrec.data.catalog import Catalog
 from llmrec.hub.checks import check_folder
 from llmrec.models.adapter import add_adapter, continue_adapter
@@ -89,16 +89,21 @@ def new_recommender(
 
 
 def adapted_on(arguments: ModelArguments, checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """Return what the adapter that training starts from has read, None where it starts from nothing.
+    """Return what the adapter that training starts from has read, or the checkpoint if it was adapted; else None.
 
     Raises:
         FileNotFoundError: if there is no such adapter.
-        ValueError: if it adapts another checkpoint.
+        ValueError: if it adapts another checkpoint, or is none but a checkpoint itself.
     """
     if arguments.init_adapter is None:
-        return None
+        adapted = (checkpoint.path / CONFIG_NAME).is_file()
+        return RecommenderConfig.load(checkpoint.path).adapted_on if adapted else None
     check_folder(Path(arguments.init_adapter))
     config = RecommenderConfig.load(arguments.init_adapter)
+    if config.merged:
+        raise ValueError(
+            f"init_adapter {arguments.init_adapter!r} holds whole weights and no LoRA: give it as --base_model."
+        )
     if config.base_sha256 != checkpoint.sha256():
         raise ValueError(
             f"init_adapter {arguments.init_adapter!r} adapts {config.base_model!r}, whose weights are not those of "

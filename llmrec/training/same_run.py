@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -32,9 +33,7 @@ def check_same_run(folder: Path, recommender: Recommender) -> None:
     Raises:
         ValueError: if its items or settings are others; the message names those that differ.
     """
-    adapter = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     model: Any = recommender.model
-    lora = model.peft_config[model.active_adapter]
     saved, config = asdict(RecommenderConfig.load(folder)), asdict(recommender.config)
     differ = [name for name in sorted(config) if name not in ELSEWHERE and saved[name] != config[name]]
     counts = inner(recommender.model).rec_items.counts
@@ -43,9 +42,12 @@ def check_same_run(folder: Path, recommender: Recommender) -> None:
         "items": Catalog.read(folder / ITEMS).frame.equals(recommender.items.frame),
         "template": PromptTemplate.load(folder) == recommender.processor.serializer.template,
         "training events": not config["hybrid"] or _same_counts(folder, counts),
-        "lora_r": adapter["r"] == lora.r,
-        "lora_target_modules": adapter["target_modules"] == sorted(lora.target_modules),
     }
+    if isinstance(model, PeftModel):
+        adapter = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        lora: Any = model.peft_config[model.active_adapter]
+        others["lora_r"] = adapter["r"] == lora.r
+        others["lora_target_modules"] = adapter["target_modules"] == sorted(lora.target_modules)
     differ += [name for name, same in others.items() if not same]
     if differ:
         raise ValueError(

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from small_data import data_directory
 from tiny_recommenders import tiny_recommender
@@ -23,10 +25,12 @@ from llmrec.models.language import LanguageModel, token_head
 from llmrec.ranking.item_index import encode_texts
 from llmrec.recommender import Recommender
 from llmrec.training.adaptation_data import (
+    HistoryPasses,
     MaskedEvents,
     NextTokens,
     PackedCollator,
     PackedDataset,
+    ReadPass,
     history_passes,
     mixed,
 )
@@ -212,6 +216,49 @@ def test_the_share_of_each_data_directory(checkpoints, data, tmp_path):
     assert abs(report[1]["tokens"] - wanted[1] * sum(tokens)) <= longest
 
 
+SIZES = st.lists(st.integers(1, 30), min_size=1, max_size=12)
+
+
+@given(parts=st.lists(SIZES, min_size=1, max_size=4), temperature=st.sampled_from([1.0, 1.5, 2.0, 10.0]))
+def test_what_is_drawn_is_what_is_reported(parts: list[list[int]], temperature: float) -> None:
+    """Each pass is drawn as often as its directory's share asks, or once more; the report counts what was drawn."""
+
+    def a_pass(size: int, source: int) -> ReadPass:
+        row: Any = SimpleNamespace(items=[0] * (size % 3 + 1), size=size)
+        return ReadPass(row, user=size % 2 - 1, source=source)  # every other one an item's text
+
+    passes = [[a_pass(size, source) for size in sizes] for source, sizes in enumerate(parts)]
+    processor: Any = SimpleNamespace(num_tokens=lambda row: row.size)
+    drawn, report = mixed([HistoryPasses(some, [], 5, 1) for some in passes], processor, temperature, seed=3)
+    whole = sum(map(sum, parts))
+    asked = [sum(sizes) ** (1 / temperature) for sizes in parts]
+    for source, (sizes, one) in enumerate(zip(parts, report, strict=True)):
+        own = [each for each in drawn if each.source == source]
+        times = [sum(each is known for each in own) for known in passes[source]]
+        wanted = asked[source] / sum(asked) * whole
+        assert one["tokens"] == sum(each.row.size for each in own)
+        assert wanted - max(sizes) < one["tokens"] <= wanted + 1e-6
+        assert one["tokens_there"] == sum(sizes)
+        assert one["events_read"] == sum(len(each.row.items) for each in own if each.user >= 0)
+        whole_times = int(wanted / sum(sizes) + 1e-9)
+        assert set(times) <= {whole_times, whole_times + 1}
+    assert sum(one["share"] for one in report) == pytest.approx(1)
+    if temperature == 1:
+        assert len(drawn) == sum(map(len, parts))
+
+
+def test_what_was_drawn_of_several_directories_is_printed(checkpoints, data, tmp_path, capsys) -> None:
+    small = data_directory(tmp_path / "small", num_users=4, length=6)
+    files = ["--data_dir", str(data), str(small), "--base_model", str(checkpoints["bert"])]
+    options = [*SMALL, "--max_steps", "1", "--mixing_temperature", "2", "--output_dir", str(tmp_path / "adapted")]
+    assert run("pretrain", [*files, *options]) == 0
+    printed = capsys.readouterr().out
+    drawn = json.loads((tmp_path / "adapted" / "pretrain_results.json").read_text())["drawn"]
+    assert len(drawn) == 2 and drawn[1]["tokens"] > drawn[1]["tokens_there"] > 0
+    for one in drawn:
+        assert f"{one['tokens']} tokens of {one['tokens_there']}, {one['share']:.1%} of all" in printed
+
+
 @pytest.mark.parametrize(
     ("verb", "options", "message"),
     [
@@ -219,6 +266,7 @@ def test_the_share_of_each_data_directory(checkpoints, data, tmp_path):
         ("pretrain", ["--mixing_temperature", "0.5"], "mixing_temperature=0.5"),
         ("pretrain", ["--row_tokens", "8"], "does not fit a row of 8"),
         ("pretrain", ["--head", "cross"], "leave --head"),
+        ("pretrain", ["--full", "true", "--init_adapter", "x"], "--full trains a checkpoint"),
         ("train", ["--init_adapter", "nowhere"], "nowhere"),
     ],
 )
