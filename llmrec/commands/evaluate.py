@@ -88,6 +88,13 @@ class EvaluateArguments:
             "it rank every item, exactly: for small catalogues."
         },
     )
+    proposer: str | None = field(
+        default=None,
+        metadata={
+            "help": "Another adapter on the same data whose dual head proposes what this one's candidate head ranks; "
+            "by default the adapter proposes by itself."
+        },
+    )
     shuffles: bool = field(
         default=True, metadata={"help": "Also rank each user's first target after shuffled order and shuffled times."}
     )
@@ -166,7 +173,8 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
         raise ValueError("--ablate and --against ask about an adapter: give it with --model.")
     saved_weight = use_popularity_weight(recommender, arguments.popularity_weight)
     num_candidates = read_num_candidates(arguments, recommender)
-    scorers = {} if recommender is None else subject_scorers(recommender, arguments, num_candidates, state)
+    proposer = load_proposer(directory, arguments, num_candidates, state)
+    scorers = {} if recommender is None else subject_scorers(recommender, arguments, num_candidates, state, proposer)
     if arguments.against is not None:
         scorers |= against_scorer(directory, arguments, state)
     ablated = None if arguments.ablate is None else [kind.strip() for kind in arguments.ablate.split(",")]
@@ -203,6 +211,9 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
         about["against"] = Path(arguments.against).name
     if PROPOSER in scorers:
         about["cascade"] = cascade_results(rankings, num_candidates)
+        if proposer is not None and arguments.proposer is not None:
+            weight = proposer.popularity_weight
+            about["cascade"]["proposer"] = describe_subject(proposer, arguments.proposer, None, weight, PROPOSER)
     results = report(arguments, directory, rankings, events, text, about, ablations)
     print(headline(results))
     print(f"wrote results.json, results.md, results.html, results.png and the tables to {arguments.output_dir}")
@@ -225,16 +236,41 @@ def read_num_candidates(arguments: EvaluateArguments, recommender: Recommender |
     return None if arguments.candidates == "all" else int(arguments.candidates)
 
 
+def load_proposer(
+    directory: DataDirectory, arguments: EvaluateArguments, num_candidates: int | None, state: PartialState
+) -> Recommender | None:
+    """Return the other adapter that proposes, if one is asked for.
+
+    Raises:
+        FileNotFoundError: if it is no adapter.
+        ValueError: if nothing is re-ranked, or the question is about one adapter.
+    """
+    if arguments.proposer is None:
+        return None
+    if num_candidates in (0, None):
+        raise ValueError(
+            "--proposer proposes what a candidate head ranks, and none does here or it ranks all items:\n"
+            "give a --model with a candidate head, without --head dual and --candidates all, or leave it out."
+        )
+    if arguments.ablate is not None:
+        raise ValueError("--ablate takes inputs from one adapter: leave --proposer out.")
+    return load_subject(arguments.proposer, None, None, directory.catalog, state.device)
+
+
 def subject_scorers(
-    recommender: Recommender, arguments: EvaluateArguments, num_candidates: int | None, state: PartialState
+    recommender: Recommender,
+    arguments: EvaluateArguments,
+    num_candidates: int | None,
+    state: PartialState,
+    proposer: Recommender | None = None,
 ) -> dict[str, CatalogueScorer]:
-    """Return what ranks for the adapter; beside it its dual head alone, and the adapter that is not told of now."""
+    """Return what ranks for the adapter; beside it the proposing dual head alone, and the adapter not told of now."""
     settings = scorer_settings(arguments, num_candidates, state)
-    scorers: dict[str, CatalogueScorer] = {SUBJECT: recommender.scorer(**settings)}
+    scorers: dict[str, CatalogueScorer] = {SUBJECT: recommender.scorer(**settings, proposer=proposer)}
     if num_candidates != 0:
-        scorers[PROPOSER] = recommender.scorer(**{**settings, "num_candidates": 0})
+        scorers[PROPOSER] = (proposer or recommender).scorer(**{**settings, "num_candidates": 0})
     if recommender.processor.asks_now:
-        scorers[NOW_LAST] = recommender.scorer(**settings)
+        scorers[NOW_LAST] = recommender.scorer(**settings, proposer=proposer)
     return scorers
 
 
