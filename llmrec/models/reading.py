@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,6 +51,13 @@ class Reading:
     def num_events(self) -> int:
         """Events read so far."""
         return self._events.shape[1]
+
+    @property
+    def mebibytes(self) -> float:
+        """Memory of the keys and values, and of the events' embeddings."""
+        layers: Any = self._cache.layers
+        kept = [self._events, *(each for layer in layers for each in (layer.keys, layer.values))]
+        return sum(each.nbytes for each in kept) / 2**20
 
     @torch.inference_mode()
     def append(self, blocks: Sequence[Block], items: Items, times: np.ndarray | None = None) -> None:
