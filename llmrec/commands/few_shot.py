@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     """Parse, repeat, write the table."""
     kinds: Any = (FewShotArguments, ModelArguments, RecTrainingArguments)
     parser = HfArgumentParser(kinds, prog="llmrec few_shot", allow_abbrev=False)
-    parser.set_defaults(eval_strategy="no", save_strategy="no")
+    parser.set_defaults(eval_strategy="no", save_strategy="no", learning_rate=3e-4)
     few_shot(*parser.parse_args_into_dataclasses(argv))
 
 

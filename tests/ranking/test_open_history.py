@@ -127,6 +127,9 @@ def test_the_store_keeps_to_its_memory(recommender, monkeypatch):
     width = hidden // (config.get("num_attention_heads") or config["n_head"])
     numbers = opened._reading.num_tokens * layers * 2 * heads * width + len(history) * hidden
     assert opened.mebibytes == pytest.approx(4 * numbers / 2**20)
+    opened.score(IDS)
+    kept = {each.untyped_storage() for layer in opened._reading._cache.layers for each in (layer.keys, layer.values)}
+    assert sum(storage.nbytes() for storage in kept) == 4 * (numbers - len(history) * hidden)  # no candidate's
     monkeypatch.setattr(type(opened), "mebibytes", property(lambda self: float(len(self.history))))
     store = HistoryStore(max_mebibytes=7)
     ann, bob = (store.open(recommender, user, history[:3]) for user in ("ann", "bob"))
