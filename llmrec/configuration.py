@@ -34,6 +34,8 @@ class RecommenderConfig:
         hybrid: whether known items have learned residuals and biases beside their text.
         popularity_weight: share of log(1 + an item's training events) in its score (`hybrid`): 1 ranks as people
             choose, 0 by what the history says alone, which serves rare items.
+        like_rate: share of likes among the events that training on labelled pairs counted, from which the logit of a
+            pair starts by how far the user's own share and the item's differ; None where it starts from nothing.
         pooling: how an event's token states become one state: their `mean`, or the `last` token's.
         max_tokens: tokens of text that the model reads of one history, header included.
         max_vector_events: events older than the text that stand as their item vector alone, one position each.
@@ -59,6 +61,7 @@ class RecommenderConfig:
     head: str = "dual"
     hybrid: bool = True
     popularity_weight: float = 1.0
+    like_rate: float | None = None
     pooling: str = "mean"
     max_tokens: int = 256
     max_vector_events: int = 32
@@ -79,6 +82,8 @@ class RecommenderConfig:
         weight = self.popularity_weight
         _require(isinstance(weight, (int, float)), "popularity_weight", weight, "is no number")
         _require(0 <= weight <= 1, "popularity_weight", weight, "is not in [0, 1]")
+        rate = self.like_rate
+        _require(rate is None or (isinstance(rate, float) and 0 < rate < 1), "like_rate", rate, "is not in (0, 1)")
         overlap = self.window_overlap
         _require(isinstance(overlap, (int, float)), "window_overlap", overlap, "is no number")
         _require(self.max_tokens >= 8, "max_tokens", self.max_tokens, "leaves no room for an event; give at least 8")

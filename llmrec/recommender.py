@@ -246,6 +246,7 @@ class Recommender:
         exclude_seen: bool = True,
         num_candidates: int = NUM_CANDIDATES,
         now: Moment | None = None,
+        proposer: Recommender | None = None,
     ) -> list[Recommendation]:
         """Return the `k` best catalogue items for one history, best first.
 
@@ -258,15 +259,21 @@ class Recommender:
                 candidate head it means nothing.
             now: when it is asked, in seconds, as an ISO date or a datetime, for recommenders that read time; the time
                 of the last event by default.
+            proposer: another recommender of the same catalogue whose dual head proposes, in place of this one's; it
+                reads the history for itself.
 
         Raises:
             ValueError: if the history is empty, out of order, or has an event that is neither known nor has text; or
-                now is before its last event.
+                now is before its last event; or as `check_proposer`.
         """
         if not isinstance(history, OpenHistory):
-            return self.recommend_batch([history], k, exclude_seen, num_candidates, [now])[0]
+            return self.recommend_batch([history], k, exclude_seen, num_candidates, [now], proposer)[0]
         check_k(k)
-        scores = self._score_catalogue(history.user_state(now)[None])[0]
+        source, read = self, history
+        if proposer is not None:
+            self.check_proposer(proposer)
+            source, read = proposer, proposer.open(history.history)
+        scores = source._score_catalogue(read.user_state(now)[None])[0]
         return self._recommendations(history.rank(scores, k, exclude_seen, num_candidates, now))
 
     def check_history(self, history: Sequence[Event], now: Moment | None = None) -> None:
@@ -281,16 +288,19 @@ class Recommender:
         exclude_seen: bool = True,
         num_candidates: int = NUM_CANDIDATES,
         now: Sequence[Moment | None] | None = None,
+        proposer: Recommender | None = None,
     ) -> list[list[Recommendation]]:
         """Return the `k` best catalogue items for each history, asked at a moment of its own; see `recommend`."""
         check_k(k)
+        if proposer is not None:
+            self.check_proposer(proposer)
         new: list[dict[str, str]] = []
         asked = list(zip(histories, [None] * len(histories) if now is None else now, strict=True))
         # all are checked before any work
         requests = [Request(self.items, history, new=new, now=moment) for history, moment in asked]
         if self.config.head != "dual":
             opened = ((self.open(history), moment) for history, moment in asked)
-            return [self.recommend(one, k, exclude_seen, num_candidates, moment) for one, moment in opened]
+            return [self.recommend(one, k, exclude_seen, num_candidates, moment, proposer) for one, moment in opened]
         with self._with_new_items(new):
             states = last_states(inner(self.model), self.processor, requests)
         results = []
@@ -367,6 +377,7 @@ class Recommender:
         num_candidates: int | None = 0,
         mask_seen: bool = True,
         reading: bool = True,
+        proposer: Recommender | None = None,
     ) -> DualScorer | CascadeScorer:
         """Return what the evaluator asks for catalogue scores.
 
@@ -379,12 +390,32 @@ class Recommender:
             mask_seen: whether items of the history are kept out of them.
             reading: whether the language model reads the histories. Without it nothing but the content path of the dual
                 head ranks: the gate of its language model's share is closed, and no candidate reads.
+            proposer: whose dual head proposes, in place of this one's; see `recommend`.
+
+        Raises:
+            ValueError: as `check_proposer`.
         """
-        dual = DualScorer(self.model, self.processor, self.items, batch_size, shard, progress, reading)
+        if proposer is not None:
+            self.check_proposer(proposer)
+        source = self if proposer is None else proposer
+        dual = DualScorer(source.model, source.processor, source.items, batch_size, shard, progress, reading)
         if num_candidates == 0 or not reading:
             return dual
         ranker = CandidateScorer(self.model, self.processor, self.items, progress=progress and num_candidates is None)
         return CascadeScorer(dual, ranker, num_candidates, mask_seen)
+
+    def check_proposer(self, proposer: Recommender) -> None:
+        """Raise ValueError unless `proposer` may propose what this one's candidate head ranks: the same catalogue."""
+        if self.config.head == "dual":
+            raise ValueError(
+                "a proposer needs a candidate head that ranks what it proposes; this adapter has a dual head alone:\n"
+                "leave the proposer out, or train with --head cross."
+            )
+        if proposer.items.ids != self.items.ids:
+            raise ValueError(
+                f"the proposer ranks another catalogue ({len(proposer.items):,} items) than this adapter "
+                f"({len(self.items):,}):\ngive it the same items first, with proposer.replace_items(recommender.items)."
+            )
 
     def without_time(self, words: bool = True, embedding: bool = True) -> Recommender:
         """Return this very model where it reads less: no words for times and now, no embedding of them, or neither.

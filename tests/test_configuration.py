@@ -27,6 +27,7 @@ def test_what_was_saved_is_loaded(tmp_path):
         base_sha256="0" * 64,
         hybrid=False,
         popularity_weight=0.25,
+        like_rate=0.4,
         pooling="last",
         max_tokens=100,
         max_vector_events=0,
@@ -77,6 +78,8 @@ def test_version_1_is_read_unless_it_is_a_hybrid_whose_items_were_not_counted(tm
         ("window_overlap", -0.1),
         ("window_overlap", float("nan")),
         ("max_item_tokens", 3),
+        ("like_rate", 0.0),
+        ("like_rate", 1.0),
     ],
 )
 def test_values_out_of_range_are_refused_by_name_and_value(tmp_path, name, value):
@@ -94,6 +97,7 @@ def test_values_out_of_range_are_refused_by_name_and_value(tmp_path, name, value
         ("max_tokens", None),
         ("window_overlap", "half"),
         ("max_vector_events", [1]),
+        ("like_rate", "half"),
         ("head", None),
     ],
 )

@@ -25,6 +25,7 @@ from llmrec.commands.evaluate_systems import (
     ORDERLESS,
     against_scorer,
     load_baselines,
+    load_proposer,
     read_num_candidates,
     scorer_settings,
     subject_scorers,
@@ -97,7 +98,8 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
         raise ValueError("--ablate and --against ask about an adapter: give it with --model.")
     saved_weight = use_popularity_weight(recommender, arguments.popularity_weight)
     num_candidates = read_num_candidates(arguments, recommender)
-    scorers = {} if recommender is None else subject_scorers(recommender, arguments, num_candidates, state)
+    proposer = load_proposer(directory, arguments, num_candidates, state)
+    scorers = {} if recommender is None else subject_scorers(recommender, arguments, num_candidates, state, proposer)
     if arguments.against is not None:
         scorers |= against_scorer(directory, arguments, state)
     ablated = None if arguments.ablate is None else [kind.strip() for kind in arguments.ablate.split(",")]
@@ -134,6 +136,9 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
         about["against"] = Path(arguments.against).name
     if PROPOSER in scorers:
         about["cascade"] = cascade_results(rankings, num_candidates)
+        if proposer is not None and arguments.proposer is not None:
+            weight = proposer.popularity_weight
+            about["cascade"]["proposer"] = describe_subject(proposer, arguments.proposer, None, weight, PROPOSER)
     results = report(arguments, directory, rankings, events, text, about, ablations)
     print(headline(results))
     print(f"wrote results.json, results.md, results.html, results.png and the tables to {arguments.output_dir}")

@@ -45,6 +45,13 @@ class EvaluateArguments:
             "it rank every item, exactly: for small catalogues."
         },
     )
+    proposer: str | None = field(
+        default=None,
+        metadata={
+            "help": "Another adapter on the same data whose dual head proposes what this one's candidate head ranks; "
+            "by default the adapter proposes by itself."
+        },
+    )
     shuffles: bool = field(
         default=True, metadata={"help": "Also rank each user's first target after shuffled order and shuffled times."}
     )

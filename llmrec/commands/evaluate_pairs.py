@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from llmrec.baselines.frozen_text import frozen_text_logits
-from llmrec.baselines.like_rates import like_rate_logits
+from llmrec.baselines.like_rates import item_log_odds, like_rate_logits, overall_rate, pair_log_odds
 from llmrec.commands.outputs import check_writable
 from llmrec.commands.train_pairs import training_pairs
 from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
@@ -64,12 +64,16 @@ def baseline_logits(recommender: Recommender, pairs: LabelledCases, cases: Label
 
     Args:
         recommender: its frozen text embeddings are those that `frozen_text` compares.
-        pairs: what may be learned from. `item_popularity` counts all that they show, histories too.
+        pairs: what may be learned from. `item_popularity` and `like_rates` count all that they show, histories too;
+            the latter also how often the user liked before.
         cases: what is judged.
     """
     vectors = inner(recommender.model).rec_items.text.cpu().numpy()
+    items, liked = pairs.shown_events
+    odds = item_log_odds(items, liked, pairs.num_items)[cases.targets]
     return {
-        "item_popularity": like_rate_logits(*pairs.shown_events, pairs.num_items)[cases.targets],
+        "item_popularity": like_rate_logits(items, liked, pairs.num_items)[cases.targets],
+        "like_rates": pair_log_odds(cases, odds, overall_rate(liked)),
         "frozen_text": frozen_text_logits(pairs, cases, vectors),
     }
 

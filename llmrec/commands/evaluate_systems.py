@@ -35,16 +35,41 @@ def read_num_candidates(arguments: EvaluateArguments, recommender: Recommender |
     return None if arguments.candidates == "all" else int(arguments.candidates)
 
 
+def load_proposer(
+    directory: DataDirectory, arguments: EvaluateArguments, num_candidates: int | None, state: PartialState
+) -> Recommender | None:
+    """Return the other adapter that proposes, if one is asked for.
+
+    Raises:
+        FileNotFoundError: if it is no adapter.
+        ValueError: if nothing is re-ranked, or the question is about one adapter.
+    """
+    if arguments.proposer is None:
+        return None
+    if num_candidates in (0, None):
+        raise ValueError(
+            "--proposer proposes what a candidate head ranks, and none does here or it ranks all items:\n"
+            "give a --model with a candidate head, without --head dual and --candidates all, or leave it out."
+        )
+    if arguments.ablate is not None:
+        raise ValueError("--ablate takes inputs from one adapter: leave --proposer out.")
+    return load_subject(arguments.proposer, None, None, directory.catalog, state.device)
+
+
 def subject_scorers(
-    recommender: Recommender, arguments: EvaluateArguments, num_candidates: int | None, state: PartialState
+    recommender: Recommender,
+    arguments: EvaluateArguments,
+    num_candidates: int | None,
+    state: PartialState,
+    proposer: Recommender | None = None,
 ) -> dict[str, CatalogueScorer]:
-    """Return what ranks for the adapter; beside it its dual head alone, and the adapter that is not told of now."""
+    """Return what ranks for the adapter; beside it the proposing dual head alone, and the adapter not told of now."""
     settings = scorer_settings(arguments, num_candidates, state)
-    scorers: dict[str, CatalogueScorer] = {SUBJECT: recommender.scorer(**settings)}
+    scorers: dict[str, CatalogueScorer] = {SUBJECT: recommender.scorer(**settings, proposer=proposer)}
     if num_candidates != 0:
-        scorers[PROPOSER] = recommender.scorer(**{**settings, "num_candidates": 0})
+        scorers[PROPOSER] = (proposer or recommender).scorer(**{**settings, "num_candidates": 0})
     if recommender.processor.asks_now:
-        scorers[NOW_LAST] = recommender.scorer(**settings)
+        scorers[NOW_LAST] = recommender.scorer(**settings, proposer=proposer)
     return scorers
 
 

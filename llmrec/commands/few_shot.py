@@ -3,8 +3,10 @@
     llmrec prepare --source movielens-small --split users --like_at_least 4 --dislike_at_most 3 --output_dir LIKES
     llmrec few_shot --data_dir LIKES --head cross --dual_gate 0 --template likes --output_dir OUT
 
-Every size and seed trains anew on pairs drawn from the training users, for the same number of steps, without looking at
-other labels; all are judged on the same held-out users. A draw of fewer pairs is part of every larger draw of its seed.
+Every size and seed trains anew on pairs drawn from the training users, for the same number of epochs (as many steps for
+16 pairs as for 256 would learn the 16 by heart), without looking at other labels; all are judged on the same held-out
+users. A draw of fewer pairs is part of every larger draw of its seed. A pair comes with its user's labelled history:
+baselines of a size count all that its pairs show, and `item_popularity` stands once more for all training users.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     """Parse, repeat, write the table."""
     kinds: Any = (FewShotArguments, ModelArguments, RecTrainingArguments)
     parser = HfArgumentParser(kinds, prog="llmrec few_shot", allow_abbrev=False)
-    parser.set_defaults(eval_strategy="no", save_strategy="no", max_steps=60, per_device_train_batch_size=4)
+    parser.set_defaults(eval_strategy="no", save_strategy="no", learning_rate=3e-4)
     few_shot(*parser.parse_args_into_dataclasses(argv))
 
 

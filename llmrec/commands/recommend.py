@@ -39,6 +39,13 @@ class RecommendArguments:
         default=None, metadata={"help": "Base checkpoint, if it is not where the adapter says: Hub name or folder."}
     )
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the adapter on the Hub."})
+    proposer: str | None = field(
+        default=None,
+        metadata={
+            "help": "Another adapter of the same items whose dual head proposes what this one's candidate head ranks: "
+            "folder or Hub name; by default the adapter proposes by itself."
+        },
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -55,6 +62,9 @@ def main(argv: list[str] | None = None) -> None:
     recommender = Recommender.from_pretrained(
         arguments.model, revision=arguments.revision, base_model=arguments.base_model
     )
+    proposer = None if arguments.proposer is None else Recommender.from_pretrained(arguments.proposer)
+    if proposer is not None:
+        recommender.check_proposer(proposer)
     for number, line in lines:
         try:
             recommender.check_history(line["history"], line.get("now"))
@@ -66,7 +76,9 @@ def main(argv: list[str] | None = None) -> None:
             for begin in tqdm(range(0, len(lines), LINES_AT_ONCE), desc="recommending", unit="batch"):
                 batch = [line for _, line in lines[begin : begin + LINES_AT_ONCE]]
                 histories, now = [line["history"] for line in batch], [line.get("now") for line in batch]
-                found = recommender.recommend_batch(histories, arguments.k, arguments.exclude_seen, now=now)
+                found = recommender.recommend_batch(
+                    histories, arguments.k, arguments.exclude_seen, now=now, proposer=proposer
+                )
                 for line, entries in zip(batch, found, strict=True):
                     kept = {name: value for name, value in line.items() if name != "history"}
                     record = {**kept, "recommendations": [as_record(entry) for entry in entries]}

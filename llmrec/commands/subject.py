@@ -52,7 +52,9 @@ def use_popularity_weight(recommender: Recommender | None, weight: float | None)
     return saved
 
 
-def describe_subject(recommender: Recommender, model: str, revision: str | None, saved_weight: float) -> dict[str, Any]:
+def describe_subject(
+    recommender: Recommender, model: str, revision: str | None, saved_weight: float, name: str = SUBJECT
+) -> dict[str, Any]:
     """Name an adapter and its base model; a folder is known by its last name and the hash of its weights.
 
     Args:
@@ -60,10 +62,11 @@ def describe_subject(recommender: Recommender, model: str, revision: str | None,
         model: The folder or Hub name it was loaded from.
         revision: Branch, tag or commit on the Hub.
         saved_weight: The popularity weight it was saved with.
+        name: What it is called in the report.
     """
     weights = Path(model) / (BACKBONE_WEIGHTS if recommender.config.merged else ADAPTER_WEIGHTS)
     return {
-        "name": SUBJECT,
+        "name": name,
         "model": Path(model).resolve().name if weights.is_file() else model,
         "revision": revision,
         "base_model": recommender.config.base_model,

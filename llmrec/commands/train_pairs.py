@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor
 from transformers import set_seed
 
+from llmrec.baselines.like_rates import item_log_odds, odds_without_own, overall_rate, pair_log_odds
 from llmrec.data.directory import DataDirectory
 from llmrec.evaluation.labelled_cases import LabelledCases
 from llmrec.hub.data_sets import open_data
@@ -40,11 +41,15 @@ def pair_trainer(
     if training.eval_strategy != "no":
         cases = LabelledCases.from_directory(directory, "validation", data.max_eval_users, training.seed)
     set_seed(training.seed)
-    counts = np.bincount(pairs.shown_events[0], minlength=pairs.num_items)
-    has_clock = directory.has_clock
-    recommender = new_recommender(model, directory.catalog, has_clock, counts, text)
+    items, liked = pairs.shown_events
+    counts, overall = np.bincount(items, minlength=pairs.num_items), overall_rate(liked)
+    likes = starts = None
+    if model.like_prior:
+        likes = overall, item_log_odds(items, liked, pairs.num_items)
+        starts = pair_log_odds(pairs, odds_without_own(pairs, items, liked), overall)
+    recommender = new_recommender(model, directory.catalog, directory.has_clock, counts, text, likes)
     recommender.records[DATA_MANIFEST] = directory.provenance
-    dataset = PairDataset(pairs, recommender.processor, directory.catalog)
+    dataset = PairDataset(pairs, recommender.processor, directory.catalog, starts)
     print(
         f"{len(pairs)} labelled pairs of {len(np.unique(pairs.user))} users, {pairs.labels.mean():.1%} liked, in "
         f"{len(dataset)} passes of {int(dataset.lengths.sum())} tokens; {0 if cases is None else len(cases)} to "

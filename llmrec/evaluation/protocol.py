@@ -25,7 +25,9 @@ def summary(protocol: Mapping[str, Any]) -> str:
 def protocol_notes(results: Mapping[str, Any]) -> list[Note]:
     """Say everything that is known of the protocol; what an older report does not hold is left out."""
     protocol = results["protocol"]
-    notes = [_data(protocol), _subject(results.get("subject")), _cascade(results.get("cascade"))]
+    notes = [_data(protocol), _adapter("Subject", results.get("subject"))]
+    cascade = results.get("cascade") or {}
+    notes += [_cascade(cascade), _adapter("Proposer", cascade.get("proposer"))]
     notes += [_targets(protocol), _seen(protocol), _cold(protocol)]
     notes += [
         Note("Rank", f"{protocol['tie_rule']}."),
@@ -53,24 +55,24 @@ def _data(protocol: Mapping[str, Any]) -> Note | None:
     return Note("Data", f"{protocol['source']}, manifest {protocol['manifest_sha256'][:12]}.")
 
 
-def _subject(subject: Mapping[str, Any] | None) -> Note | None:
-    if not subject:
+def _adapter(role: str, adapter: Mapping[str, Any] | None) -> Note | None:
+    if not adapter:
         return None
-    text = f"{subject['name']}: adapter {subject.get('model')}"
-    if subject.get("revision"):
-        text += f" at {subject['revision']}"
-    if subject.get("adapter_sha256"):
-        text += f" (weights {subject['adapter_sha256'][:12]})"
-    if subject.get("base_model"):
-        text += f" on {subject['base_model']}"
-    if subject.get("popularity_weight") is not None:
-        text += f", popularity weight {subject['popularity_weight']}"
-        if subject.get("saved_popularity_weight") not in (None, subject["popularity_weight"]):
-            text += f" (saved with {subject['saved_popularity_weight']})"
-    return Note("Subject", f"{text}.")
+    text = f"{adapter['name']}: adapter {adapter.get('model')}"
+    if adapter.get("revision"):
+        text += f" at {adapter['revision']}"
+    if adapter.get("adapter_sha256"):
+        text += f" (weights {adapter['adapter_sha256'][:12]})"
+    if adapter.get("base_model"):
+        text += f" on {adapter['base_model']}"
+    if adapter.get("popularity_weight") is not None:
+        text += f", popularity weight {adapter['popularity_weight']}"
+        if adapter.get("saved_popularity_weight") not in (None, adapter["popularity_weight"]):
+            text += f" (saved with {adapter['saved_popularity_weight']})"
+    return Note(role, f"{text}.")
 
 
-def _cascade(cascade: Mapping[str, Any] | None) -> Note | None:
+def _cascade(cascade: Mapping[str, Any]) -> Note | None:
     """Say what is re-ranked, and the ceiling that sets.
 
     >>> _cascade({"num_candidates": 100, "recall_ceiling": 0.4}).text
@@ -79,7 +81,8 @@ def _cascade(cascade: Mapping[str, Any] | None) -> Note | None:
     if not cascade:
         return None
     number, ceiling = cascade["num_candidates"], percent(cascade["recall_ceiling"])
-    some = f"the {number} items that the dual head puts first, which hold {ceiling} of the targets"
+    whose = "the proposer's dual head" if cascade.get("proposer") else "the dual head"
+    some = f"the {number} items that {whose} puts first, which hold {ceiling} of the targets"
     return Note("Cascade", f"the candidate head ranks {some if number else 'the whole catalogue'}.")
 
 

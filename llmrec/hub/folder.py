@@ -3,7 +3,7 @@
 | file | content |
 |---|---|
 | `adapter_config.json`, `adapter_model.safetensors` | LoRA and the head, readable by peft |
-| `item_tables.safetensors` | residuals, biases and training counts of known items (`hybrid`) |
+| `item_tables.safetensors` | residuals, biases and training counts of known items (`hybrid`), log-odds of a like |
 | `item_embeddings.safetensors` | frozen text embeddings of known items, so that loading encodes nothing |
 | `items.parquet` | the known items with their text, in the order of the tables' rows |
 | `llmrec_config.json`, `prompt.json` | settings and template |
@@ -107,8 +107,8 @@ def save_folder(
         if catalog is not None:
             catalog.write(staged / ITEMS)
             tables = inner(model).rec_items
-            if tables.hybrid:
-                tensors = {name: getattr(tables, name).detach() for name in TABLES}
+            if names := table_names(tables):
+                tensors = {name: getattr(tables, name).detach() for name in names}
                 _save_rows(tensors, staged / ITEM_TABLES, _sources_of_tables(staged, config))
             _save_rows({"text": tables.text}, staged / ITEM_EMBEDDINGS, _sources_of_embeddings(staged, config))
         write_json({**probe, TOKENIZER: sha256_of(staged / TOKENIZER)}, staged / PROBE)
@@ -219,19 +219,26 @@ def read_item_embeddings(folder: Path, num_items: int, hidden_size: int, config:
     return _load_rows(path, {"text": torch.Size((num_items, hidden_size))}, sources)["text"]
 
 
+def table_names(table: ItemTable) -> tuple[str, ...]:
+    """Return the tensors of a table that are saved: those of a hybrid, and the log-odds of likes where it has them."""
+    return (*(TABLES if table.hybrid else ()), *(() if table.like_odds is None else ("like_odds",)))
+
+
 def load_tables(folder: Path, table: ItemTable, config: RecommenderConfig) -> None:
-    """Copy the saved residuals, biases and counts into a hybrid table.
+    """Copy what was saved of the items beside their text into a table: all that `table_names` says, perhaps nothing.
 
     Raises:
         FileNotFoundError: if the folder has none.
         ValueError: if they do not fit, or were trained with other items or another adapter.
     """
-    path = folder / ITEM_TABLES
+    path, names = folder / ITEM_TABLES, table_names(table)
+    if not names:
+        return
     if not path.is_file():
         raise FileNotFoundError(
-            f"adapter {str(folder)!r} is hybrid but lacks {ITEM_TABLES}; save or download it again."
+            f"adapter {str(folder)!r} learned of its items but lacks {ITEM_TABLES}; save or download it again."
         )
-    saved = _load_rows(path, {name: getattr(table, name).shape for name in TABLES}, _sources_of_tables(folder, config))
+    saved = _load_rows(path, {name: getattr(table, name).shape for name in names}, _sources_of_tables(folder, config))
     with torch.no_grad():
-        for name in TABLES:
+        for name in names:
             getattr(table, name).copy_(saved[name])

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from llmrec.checkpoints import Checkpoint, resolve_checkpoint
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
@@ -53,8 +55,9 @@ def load_model(
     if text is None:
         with subtracted(backbone, adaptation):
             text = encode_catalog(backbone, processor, catalog, progress=True)
-    table = ItemTable(text, config.hybrid, popularity_weight=config.popularity_weight)
-    if config.hybrid and own is not None:
+    odds = None if config.like_rate is None else torch.zeros(len(text))
+    table = ItemTable(text, config.hybrid, popularity_weight=config.popularity_weight, like_odds=odds)
+    if own is not None:
         load_tables(folder, table, config)
     head = empty_candidate_head(config.head, backbone.config.hidden_size)
     model: Any = RecModel.from_backbone(backbone, config.pooling, table, head, config.time_embedding)

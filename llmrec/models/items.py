@@ -47,6 +47,8 @@ class ItemTable(nn.Module):
         hybrid: whether to learn residuals and biases; they start at zero.
         counts: (N,) int64 how often each item is a target in training, about; never by default.
         popularity_weight: share of log(1 + n) in scores outside training.
+        like_odds: (N,) log-odds that an item is liked, less those of all items together; labelled pairs start from
+            them. None where nothing is known of likes; zero for new items.
 
     Attributes:
         residual_dropout: share of items of which a training step uses nothing learned: text alone keeps working.
@@ -55,14 +57,21 @@ class ItemTable(nn.Module):
 
     text: Tensor
     counts: Tensor
+    like_odds: Tensor | None
 
     def __init__(
-        self, text: Tensor, hybrid: bool, counts: Tensor | None = None, popularity_weight: float = 1.0
+        self,
+        text: Tensor,
+        hybrid: bool,
+        counts: Tensor | None = None,
+        popularity_weight: float = 1.0,
+        like_odds: Tensor | None = None,
     ) -> None:
         super().__init__()
         counts = torch.zeros(len(text), dtype=torch.int64, device=text.device) if counts is None else counts
         self.register_buffer("text", text, persistent=False)
         self.register_buffer("counts", counts, persistent=False)
+        self.register_buffer("like_odds", like_odds, persistent=False)
         self.hybrid = hybrid
         self.popularity_weight = popularity_weight
         self.residual_dropout = 0.0
@@ -100,7 +109,8 @@ class ItemTable(nn.Module):
         Args:
             text: (M, D) unit rows.
         """
-        new = ItemTable(text.to(self.text), self.hybrid)
+        odds = None if self.like_odds is None else self.like_odds.new_zeros(len(text))
+        new = ItemTable(text.to(self.text), self.hybrid, like_odds=odds)
         return self._made(lambda name, known: torch.cat([known, getattr(new, name).to(known)]))
 
     @torch.no_grad()
@@ -112,7 +122,8 @@ class ItemTable(nn.Module):
     def _made(self, rows_of: Callable[[str, Tensor], Tensor]) -> ItemTable:
         """Return a table whose tensors are made of this one's, by name."""
         text, counts = rows_of("text", self.text), rows_of("counts", self.counts)
-        made = ItemTable(text, self.hybrid, counts, self.popularity_weight).to(self.text.device)
+        odds = None if self.like_odds is None else rows_of("like_odds", self.like_odds)
+        made = ItemTable(text, self.hybrid, counts, self.popularity_weight, odds).to(self.text.device)
         for name, own in self.named_parameters():
             getattr(made, name).copy_(rows_of(name, own)).requires_grad_(own.requires_grad)
         made.residual_dropout = self.residual_dropout

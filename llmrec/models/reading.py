@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,6 +52,13 @@ class Reading:
     def num_events(self) -> int:
         """Events read so far."""
         return self._events.shape[1]
+
+    @property
+    def mebibytes(self) -> float:
+        """Memory of the keys and values, and of the events' embeddings."""
+        layers: Any = self._cache.layers
+        kept = [self._events, *(each for layer in layers for each in (layer.keys, layer.values))]
+        return sum(each.nbytes for each in kept) / 2**20
 
     @torch.inference_mode()
     def append(self, blocks: Sequence[Block], items: Items, times: np.ndarray | None = None) -> None:
@@ -116,9 +125,9 @@ class Reading:
         block = torch.cat([self._block, torch.full_like(branch, self.num_events)], dim=1)
         branches = torch.cat([torch.full_like(self._block, TRUNK), branch], dim=1)
         mask = attention_mask(block, model.causal, branches, self.num_tokens)
-        hidden = run_backbone(model.backbone, tokens, positions + model.position_offset, mask, self._cache)
-        self._cache.crop(-branch.shape[1])
-        return hidden
+        beside = copy(self._cache)
+        beside.layers = [copy(layer) for layer in self._cache.layers]  # a cropped one would keep the branches' memory
+        return run_backbone(model.backbone, tokens, positions + model.position_offset, mask, beside)
 
     @torch.inference_mode()
     def _run(self, ids: list[int], numbers: list[int], items: Items, times: np.ndarray | None) -> Tensor:

@@ -65,6 +65,11 @@ class OpenHistory:
         self._begins = (-1, -1)  # first event of the pass, first event read as text
         self._read_on()
 
+    @property
+    def mebibytes(self) -> float:
+        """What the model computed of it takes in memory."""
+        return self._reading.mebibytes
+
     def append(self, event: Event) -> None:
         """Read one more event.
 

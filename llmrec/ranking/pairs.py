@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from llmrec.baselines.like_rates import pair_log_odds
 from llmrec.ranking.candidates import CandidateScorer, Question
 from llmrec.text.processor import ItemTexts, Processor
 
@@ -41,9 +42,17 @@ def pair_questions(cases: Any, processor: Processor, texts: ItemTexts) -> Iterat
 
 
 def pair_scores(scorer: CandidateScorer, cases: Any) -> np.ndarray:
-    """Return the candidate head's logits (number of cases,) float64."""
+    """Return logits (number of cases,) float64: the candidate head's, and where they start (`starting_logits`)."""
     logits = np.full(len(cases.user), np.nan)
     numbers, questions = zip(*pair_questions(cases, scorer.processor, scorer.texts), strict=True)
     for places, found in zip(numbers, scorer.scores(questions), strict=True):
         logits[places] = found.numpy()
-    return logits
+    return logits + starting_logits(scorer, cases)
+
+
+def starting_logits(scorer: CandidateScorer, cases: Any) -> np.ndarray:
+    """Return where the logits (number of cases,) start, by what is known of the likes of users and items; or zeros."""
+    rate, odds = scorer.processor.config.like_rate, scorer.rec_model.rec_items.like_odds
+    if rate is None or odds is None:
+        return np.zeros(len(cases.user))
+    return pair_log_odds(cases, odds.cpu().double().numpy()[cases.targets], rate)

@@ -41,7 +41,9 @@ def pack(lengths: Sequence[int] | np.ndarray, budget: int) -> list[list[int]]:
     """
     sizes = np.asarray(lengths, dtype=np.int64)
     if len(sizes) and sizes.max() > budget:
-        raise ValueError(f"a history of {int(sizes.max())} tokens does not fit a row of {budget!r}: give longer rows (row_tokens).")
+        raise ValueError(
+            f"a history of {int(sizes.max())} tokens does not fit a row of {budget!r}: give longer rows (row_tokens)."
+        )
     rows: list[list[int]] = []
     room = np.empty(0, dtype=np.int64)
     for index in np.argsort(-sizes, kind="stable").tolist():

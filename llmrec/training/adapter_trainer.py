@@ -158,6 +158,4 @@ class AdapterTrainer(Trainer):
         result: Any = set_peft_model_state_dict(self.recommender.model, load_file(folder / ADAPTER_WEIGHTS))
         if result.unexpected_keys:
             raise ValueError(f"checkpoint {folder.name!r} has unexpected weights: {result.unexpected_keys[:3]}")
-        tables = inner(self.recommender.model).rec_items
-        if tables.hybrid:
-            load_tables(folder, tables, self.recommender.config)
+        load_tables(folder, inner(self.recommender.model).rec_items, self.recommender.config)

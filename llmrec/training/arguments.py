@@ -85,6 +85,13 @@ class ModelArguments:
         default=1.0,
         metadata={"help": "Where the share of the dual head's score in that of `cross` starts: 0 starts without it."},
     )
+    like_prior: bool = field(
+        default=True,
+        metadata={
+            "help": "Labelled pairs start from how often the user and others liked so far (`pointwise`), to which "
+            "reading adds; false starts from nothing."
+        },
+    )
     hybrid: bool = field(
         default=True, metadata={"help": "Learn a residual and a bias for every known item, beside its text."}
     )

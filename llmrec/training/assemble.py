@@ -28,7 +28,12 @@ from llmrec.training.arguments import ModelArguments
 
 
 def new_recommender(
-    arguments: ModelArguments, catalog: Catalog, has_clock: bool, counts: np.ndarray, text: Tensor | None = None
+    arguments: ModelArguments,
+    catalog: Catalog,
+    has_clock: bool,
+    counts: np.ndarray,
+    text: Tensor | None = None,
+    likes: tuple[float, np.ndarray] | None = None,
 ) -> Recommender:
     """Load the checkpoint, encode the catalogue once, and add a fresh adapter and head.
 
@@ -38,6 +43,8 @@ def new_recommender(
         has_clock: whether the data's timestamps are times.
         counts: (N,) int64 how often each item is a target in training; one that never is, is read by its text alone.
         text: (N, D) the items' frozen text embeddings, where another recommender of these settings has them already.
+        likes: where logits of labelled pairs start: the share of likes, and (N,) log-odds of each item's less its own;
+            None for zero.
 
     Raises:
         ValueError: if the template needs attributes the items lack or cuts what nobody reads, or lengths exceed the
@@ -62,6 +69,7 @@ def new_recommender(
         head=arguments.head,
         hybrid=arguments.hybrid,
         popularity_weight=1.0 if arguments.popularity_weight is None else arguments.popularity_weight,
+        like_rate=None if likes is None else likes[0],
         pooling=arguments.pooling or ("last" if causal else "mean"),
         max_tokens=arguments.max_tokens,
         max_vector_events=arguments.max_vector_events,
@@ -75,7 +83,8 @@ def new_recommender(
     processor = Processor(Serializer(template, has_clock), load_tokenizer(checkpoint.path), config)
     candidate_head = new_candidate_head(arguments, backbone, checkpoint, processor)
     text = encode_catalog(backbone, processor, catalog, progress=True) if text is None else text
-    table = ItemTable(text, config.hybrid, torch.from_numpy(counts), config.popularity_weight)
+    odds = None if likes is None else torch.from_numpy(likes[1]).float()
+    table = ItemTable(text, config.hybrid, torch.from_numpy(counts), config.popularity_weight, odds)
     model = add_adapter(
         RecModel.from_backbone(backbone, config.pooling, table, candidate_head, config.time_embedding),
         rank=arguments.lora_r,

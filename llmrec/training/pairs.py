@@ -26,9 +26,13 @@ from llmrec.training.losses import IGNORED
 
 
 class PairExample(TypedDict):
-    """One window: the pass with a branch per pair, and whether each was liked, (C,) float32 of 0 and 1."""
+    """One window: the pass with a branch per pair; where the logit of each starts, and whether it was liked.
+
+    The two are (C,) float32, labels 0 or 1.
+    """
 
     row: Pass
+    starts: np.ndarray
     labels: np.ndarray
 
 
@@ -39,24 +43,33 @@ class PairDataset(Dataset):
         cases: the pairs.
         processor: writes and cuts the text.
         texts: the items' attributes.
+        starts: (number of cases,) where the logit of each pair starts; None for zero.
         max_pairs: pairs of one window that share a pass; others get another.
 
     Raises:
         ValueError: if a candidate has more tokens than one may have.
     """
 
-    def __init__(self, cases: LabelledCases, processor: Processor, texts: ItemTexts, max_pairs: int = 16) -> None:
+    def __init__(
+        self,
+        cases: LabelledCases,
+        processor: Processor,
+        texts: ItemTexts,
+        starts: np.ndarray | None = None,
+        max_pairs: int = 16,
+    ) -> None:
+        starts = np.zeros(len(cases)) if starts is None else starts
         self.examples: list[PairExample] = []
         for numbers, question in pair_questions(cases, processor, texts):
             branches = [
                 Branch(int(item), processor.candidate_block(texts.attributes(int(item))), int(event))
                 for item, event in zip(question.items, question.events, strict=True)
             ]
-            labels = cases.labels[numbers].astype(np.float32)
+            labels, offsets = (values[numbers].astype(np.float32) for values in (cases.labels, starts))
             for begin in range(0, len(branches), max_pairs):
                 part = slice(begin, begin + max_pairs)
                 row = replace(question.row, branches=branches[part])
-                self.examples.append(PairExample(row=row, labels=labels[part]))
+                self.examples.append(PairExample(row=row, starts=offsets[part], labels=labels[part]))
         self.lengths = np.array([processor.num_tokens(example["row"]) for example in self.examples])
         """Tokens of each example."""
 
@@ -68,7 +81,7 @@ class PairDataset(Dataset):
 
 
 class PairCollator:
-    """Pads examples to a `Batch` with branches and adds `labels` (B, C), `IGNORED` for padding."""
+    """Pads examples to a `Batch` with branches and adds `starts` and `labels` (B, C), `IGNORED` for padding."""
 
     def __init__(self, processor: Processor) -> None:
         self.processor = processor
@@ -77,13 +90,18 @@ class PairCollator:
         """Return the tensors of one training batch."""
         batch: dict[str, Any] = dict(self.processor.batch([example["row"] for example in examples]))
         labels = torch.full(batch["candidates"].shape, float(IGNORED))
+        starts = torch.zeros_like(labels)
         for index, example in enumerate(examples):
-            labels[index, : len(example["labels"])] = torch.from_numpy(example["labels"])
-        return {**batch, "labels": labels}
+            real = len(example["labels"])
+            labels[index, :real] = torch.from_numpy(example["labels"])
+            starts[index, :real] = torch.from_numpy(example["starts"])
+        return {**batch, "starts": starts, "labels": labels}
 
 
 class PairTrainer(AdapterTrainer):
     """Trains a candidate head by the binary cross-entropy of its logit, on every pair of every window.
+
+    Where a pair's logit starts from what is known of likes, the head learns what reading adds.
 
     References:
         Few-shot tuning on "will the user like …" questions: Bao et al. 2023 (TALLRec), arXiv:2305.00447.
@@ -102,11 +120,12 @@ class PairTrainer(AdapterTrainer):
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Return the cross-entropy summed over this batch's pairs, per pair of the whole step."""
-        labels = inputs.pop("labels")
+        labels, starts = inputs.pop("labels"), inputs.pop("starts")
         output = model(**inputs)
         real = labels != IGNORED
         with torch.autocast(labels.device.type, enabled=False):
-            loss = F.binary_cross_entropy_with_logits(output.candidate_scores[real], labels[real], reduction="sum")
+            logits = output.candidate_scores + starts
+            loss = F.binary_cross_entropy_with_logits(logits[real], labels[real], reduction="sum")
         loss = self.loss_of_step(loss, real.sum(), num_items_in_batch, inputs)
         return (loss, output) if return_outputs else loss
 

@@ -7,7 +7,14 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from llmrec.baselines.frozen_text import fit_logistic, frozen_text_logits, text_margins
-from llmrec.baselines.like_rates import like_rate_logits
+from llmrec.baselines.like_rates import (
+    STRENGTH,
+    item_log_odds,
+    like_rate_logits,
+    odds_without_own,
+    overall_rate,
+    pair_log_odds,
+)
 
 
 @dataclass
@@ -16,6 +23,10 @@ class Rows:
     liked: list[np.ndarray]
     user: np.ndarray
     position: np.ndarray
+
+    @property
+    def targets(self) -> np.ndarray:
+        return np.array([self.items[user][place] for user, place in zip(self.user, self.position, strict=True)])
 
     @property
     def labels(self) -> np.ndarray:
@@ -111,3 +122,35 @@ def test_like_rates_by_hand() -> None:
         like_rate_logits(items, liked[:2], 4)
     with pytest.raises(ValueError, match="strength is 0"):
         like_rate_logits(items, liked, 4, strength=0)
+
+
+def odds(likes: float, events: float, overall: float) -> float:
+    rate = (likes + STRENGTH * overall) / (events + STRENGTH)
+    return np.log(rate / (1 - rate))
+
+
+def test_a_pair_is_judged_by_the_user_so_far_and_the_item() -> None:
+    rows = random_rows()
+    items, liked = np.concatenate(rows.items), np.concatenate(rows.liked)
+    overall = (sum(liked) + 1) / (len(liked) + 2)
+    assert overall_rate(liked) == pytest.approx(overall)
+    found = pair_log_odds(rows, item_log_odds(items, liked, 16)[rows.targets], overall)
+    for case, (user, place) in enumerate(zip(rows.user, rows.position, strict=True)):
+        mine = odds(sum(rows.liked[user][:place]), place, overall)
+        shown = liked[items == rows.items[user][place]]
+        others = odds(sum(shown), len(shown), overall)
+        assert found[case] == pytest.approx(mine + others - np.log(overall / (1 - overall)))
+    assert item_log_odds(items, liked, 16)[15] == pytest.approx(0)  # nobody was shown it
+
+
+def test_a_training_pair_starts_from_what_all_others_say() -> None:
+    """By hand: its own event left out of those of its item."""
+    rows = random_rows()
+    items, liked = np.concatenate(rows.items), np.concatenate(rows.liked)
+    overall = overall_rate(liked)
+    begins = np.cumsum([0, *map(len, rows.items)])
+    found = odds_without_own(rows, items, liked)
+    for case, (user, place) in enumerate(zip(rows.user, rows.position, strict=True)):
+        others = np.arange(len(items)) != begins[user] + place
+        shown = liked[others & (items == rows.items[user][place])]
+        assert found[case] == pytest.approx(odds(sum(shown), len(shown), overall) - np.log(overall / (1 - overall)))

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 from small_data import items_frame
+from tiny_recommenders import rec_model
 
 from llmrec.commands.main import run
 from llmrec.data.directory import DataDirectory
 from llmrec.evaluation.labelled_cases import LabelledCases
 from llmrec.ranking.candidates import CandidateScorer, Question
+from llmrec.ranking.pairs import pair_scores
 from llmrec.recommender import Recommender
 
 HEAD = shlex.split("--head cross --dual_gate 0 --template likes --hybrid false")
@@ -55,7 +58,7 @@ def test_the_report_judges_as_the_saved_adapter_does(judge, likes, tmp_path):
     files = ["--data_dir", str(likes), "--model", str(judge), "--output_dir", str(tmp_path)]
     assert run("evaluate", ["--task", "pointwise", *files]) == 0
     results = json.loads((tmp_path / "pair_results.json").read_text())
-    assert set(results["systems"]) == {"llmrec", "item_popularity", "frozen_text"}
+    assert set(results["systems"]) == {"llmrec", "item_popularity", "like_rates", "frozen_text"}
     recommender, directory = Recommender.from_pretrained(judge), DataDirectory.open(likes)
     cases = LabelledCases.from_directory(directory, "test")
     logits = []
@@ -66,8 +69,58 @@ def test_the_report_judges_as_the_saved_adapter_does(judge, likes, tmp_path):
             for item, time, liked in zip(row["item_id"], row["timestamp"], row["liked"], strict=True)
         ]
         logits.append(one_by_one(recommender, history[: position + 1]))
-    expected = roc_auc_score(cases.labels, logits)
+    starts = starts_by_hand(directory, cases)
+    assert starts.std() > 0.1
+    expected = roc_auc_score(cases.labels, np.array(logits) + starts)
     assert results["systems"]["llmrec"]["auc"]["value"] == pytest.approx(expected, abs=1e-9)
+    alone = results["systems"]["like_rates"]["auc"]["value"]
+    assert alone == pytest.approx(roc_auc_score(cases.labels, starts), abs=1e-9)
+
+
+def starts_by_hand(directory: DataDirectory, cases: LabelledCases) -> np.ndarray:
+    """Log-odds by the user's share of likes so far and the item's in training, both drawn to the overall one."""
+    rows = [row for row in directory.histories() if row["split"][0] == "train"]
+    shown = [pair for row in rows for pair in zip(row["item_id"], row["liked"], strict=True)]
+    overall = (sum(liked for _, liked in shown) + 1) / (len(shown) + 2)
+
+    def odds(liked: list[bool]) -> float:
+        rate = (sum(liked) + 5 * overall) / (len(liked) + 5)
+        return np.log(rate / (1 - rate))
+
+    found = []
+    for user, position, target in zip(cases.user, cases.position, cases.targets, strict=True):
+        item_id = directory.catalog.ids[target]
+        item = odds([liked for one, liked in shown if one == item_id])
+        found.append(odds(cases.liked[user][:position].tolist()) + item - np.log(overall / (1 - overall)))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("hybrid", ["true", "false"])
+def test_a_judge_starts_at_the_like_rates_and_keeps_them_when_saved(checkpoints, likes, tmp_path, hybrid):
+    """One step of no length: what it says is where it starts, after a new item came and another left, too."""
+    files = ["--data_dir", str(likes), "--base_model", str(checkpoints["bert"]), "--output_dir", str(tmp_path)]
+    still = shlex.split(f"--max_steps 1 --learning_rate 0 --item_learning_rate 0 --hybrid {hybrid}")
+    assert run("train", [*files, "--task", "pointwise", *HEAD, *SMALL, *still]) == 0
+    directory = DataDirectory.open(likes)
+    cases = LabelledCases.from_directory(directory, "test")
+    recommender = Recommender.from_pretrained(tmp_path)
+    scorer = CandidateScorer(recommender.model, recommender.processor, recommender.items)
+    expected = starts_by_hand(directory, cases)
+    assert pair_scores(scorer, cases) == pytest.approx(expected, abs=1e-5)
+    before = rec_model(recommender).rec_items.like_odds.clone()
+    recommender.items.add([{"item_id": "new", "title": "green ladder"}])
+    recommender.items.remove(["i00"])
+    assert torch.equal(rec_model(recommender).rec_items.like_odds, torch.cat([before[1:], torch.zeros(1)]))
+
+
+def test_a_judge_may_start_from_nothing(checkpoints, likes, tmp_path):
+    files = ["--data_dir", str(likes), "--base_model", str(checkpoints["bert"]), "--output_dir", str(tmp_path)]
+    still = shlex.split("--max_steps 1 --learning_rate 0 --like_prior false")
+    assert run("train", [*files, "--task", "pointwise", *HEAD, *SMALL, *still]) == 0
+    recommender = Recommender.from_pretrained(tmp_path)
+    scorer = CandidateScorer(recommender.model, recommender.processor, recommender.items)
+    cases = LabelledCases.from_directory(DataDirectory.open(likes), "test")
+    assert not pair_scores(scorer, cases).any() and recommender.config.like_rate is None
 
 
 def one_by_one(recommender: Recommender, events: list[dict]) -> float:

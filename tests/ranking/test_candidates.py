@@ -78,6 +78,27 @@ def test_no_candidates_have_no_scores(recommender):
     assert [len(scores) for scores in found] == [0, 2, 0]
 
 
+def test_an_item_without_text_is_scored_as_an_unnamed_item(recommender):
+    """A catalogue may hold one; a request that gives neither id nor text is refused elsewhere."""
+    row = N  # of the item behind those of the catalogue
+    model = rec_model(recommender)
+    texts, known = [*(CATALOG.attributes(item) for item in range(N)), {}], model.rec_items
+
+    class Texts:
+        def attributes(self, item: int) -> dict[str, str]:
+            return texts[item]
+
+    model.rec_items = known.extend(known.text[:1])
+    try:
+        asked = question(recommender, 3, np.array([0, row]))
+        named = CandidateScorer(recommender.model, recommender.processor, Texts())
+        unnamed = named.scores([asked])[0][1]
+        texts[row] = {"title": "unnamed item"}
+        assert unnamed.isfinite() and named.scores([asked])[0][1] == unnamed
+    finally:
+        model.rec_items = known
+
+
 def test_a_model_in_training_is_scored_without_dropout_and_stays_in_training(recommender):
     asked = question(recommender, 5, np.arange(N))
     expected = scorer(recommender).scores([asked])[0]

@@ -140,6 +140,49 @@ def test_another_adapter_may_propose(checkpoints, recommenders):
         assert_same_order(scores[case, proposed], alone(recommenders["bert"], case)[proposed])
 
 
+@pytest.fixture(scope="module")
+def proposer(checkpoints) -> Recommender:
+    """Another adapter, with a dual head alone and a window of another length."""
+    return randomise(tiny_recommender(checkpoints["llama"], CATALOG, seed=3), seed=7)
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_two_adapters_recommend_the_ones_proposals_in_the_others_order(recommenders, proposer, opened):
+    """By hand: the first four of the proposer, scored by the ranker one at a time, sorted."""
+    ranker, others = recommenders["bert"], 0
+    for length in (1, 3, 14):
+        history = [{"item_id": CATALOG.ids[7 * n % N], "timestamp": START + n * DAY} for n in range(length)]
+        history[0] = {"title": "green ladder", "timestamp": START}  # one that neither catalogue has
+        proposed = [entry.item_id for entry in proposer.recommend(history, k=4)]
+        scores = {item_id: ranker.score(history, [item_id])[0] for item_id in proposed}
+        asked = ranker.open(history) if opened else history
+        found = ranker.recommend(asked, k=3, num_candidates=4, proposer=proposer)
+        assert [entry.item_id for entry in found] == sorted(proposed, key=lambda item_id: -scores[item_id])[:3]
+        assert [entry.score for entry in found] == pytest.approx([scores[entry.item_id] for entry in found], abs=1e-4)
+        others += {entry.item_id for entry in ranker.recommend(asked, k=4, num_candidates=4)} != set(proposed)
+    assert others
+
+
+def test_a_scorer_of_two_adapters_is_the_cascade_of_their_parts(recommenders, proposer):
+    ranker = recommenders["bert"]
+    by_hand = CascadeScorer(proposer.scorer(), ranker.scorer(num_candidates=4).ranker, 4)
+    assert torch.equal(scores_by(ranker.scorer(num_candidates=4, proposer=proposer)), scores_by(by_hand))
+
+
+def test_a_proposer_of_other_items_or_for_no_candidate_head_is_refused(checkpoints, recommenders, proposer):
+    ranker, history = recommenders["bert"], [{"item_id": CATALOG.ids[0], "timestamp": START}]
+    fewer = randomise(tiny_recommender(checkpoints["llama"], Catalog(items_frame().head(20))))
+    for asked in (history, ranker.open(history)):
+        with pytest.raises(ValueError, match=r"another catalogue \(20 items\) than this adapter \(24\)"):
+            ranker.recommend(asked, k=3, proposer=fewer)
+    with pytest.raises(ValueError, match="another catalogue"):
+        ranker.scorer(num_candidates=4, proposer=fewer)
+    fewer.replace_items(ranker.items)  # the remedy that the message names
+    assert len(ranker.recommend(history, k=3, proposer=fewer)) == 3
+    with pytest.raises(ValueError, match="has a dual head alone"):
+        proposer.recommend(history, k=3, proposer=ranker)
+
+
 @pytest.mark.parametrize("num_candidates", [5, None])
 @pytest.mark.parametrize("shards", [2, 3])
 def test_any_number_of_processes_computes_the_very_same_numbers(recommenders, num_candidates, shards):

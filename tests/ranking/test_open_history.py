@@ -117,6 +117,44 @@ def test_the_store_keeps_the_users_seen_last(recommender):
         HistoryStore(0)
 
 
+def test_the_store_keeps_to_its_memory(recommender, monkeypatch):
+    history = events(4)
+    config = recommender.model.config.backbone_config.to_dict()
+    opened = recommender.open(history)
+    heads = config.get("num_key_value_heads") or config.get("num_attention_heads") or config["n_head"]
+    layers = config.get("num_hidden_layers") or config["n_layer"]
+    hidden = config.get("hidden_size") or config["n_embd"]
+    width = hidden // (config.get("num_attention_heads") or config["n_head"])
+    numbers = opened._reading.num_tokens * layers * 2 * heads * width + len(history) * hidden
+    assert opened.mebibytes == pytest.approx(4 * numbers / 2**20)
+    opened.score(IDS)
+    kept = {each.untyped_storage() for layer in opened._reading._cache.layers for each in (layer.keys, layer.values)}
+    assert sum(storage.nbytes() for storage in kept) == 4 * (numbers - len(history) * hidden)  # no candidate's
+    monkeypatch.setattr(type(opened), "mebibytes", property(lambda self: float(len(self.history))))
+    store = HistoryStore(max_mebibytes=7)
+    ann, bob = (store.open(recommender, user, history[:3]) for user in ("ann", "bob"))
+    assert (len(store), store.mebibytes) == (2, 6.0)
+    assert store.open(recommender, "ann", history) is ann  # one more event, and now ann is the newest
+    assert (len(store), store.mebibytes) == (2, 7.0)
+    store.open(recommender, "eve", history[:2])
+    assert (len(store), store.mebibytes) == (2, 6.0)  # bob went
+    assert store.open(recommender, "ann", history) is ann
+    assert store.open(recommender, "bob", history[:3]) is not bob
+    store = HistoryStore(max_mebibytes=2)
+    whole = store.open(recommender, "ann", history)
+    assert store.open(recommender, "ann", history) is whole  # the newest stays
+    with pytest.raises(ValueError, match=r"max_mebibytes=0\.5: give at least 1"):
+        HistoryStore(max_mebibytes=0.5)
+
+
+def test_the_store_tells_adapters_apart(checkpoints):
+    one, other = (randomise(tiny_recommender(checkpoints["bert"], CATALOG), seed=seed) for seed in (1, 2))
+    store, history = HistoryStore(), events(3)
+    first, second = (store.open(recommender, "ann", history) for recommender in (one, other))
+    assert first is not second and len(store) == 2
+    assert [store.open(recommender, "ann", history) for recommender in (one, other)] == [first, second]
+
+
 def test_other_weights_or_items_are_another_recommender(checkpoints):
     recommender = randomise(tiny_recommender(checkpoints["bert"], CATALOG))
     store, history = HistoryStore(), events(3)

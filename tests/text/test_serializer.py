@@ -67,6 +67,9 @@ def test_an_item_without_words_has_no_name_whatever_the_pattern_says(item, gap):
     wordy = Serializer(PromptTemplate(event="Watched: {title}[, {gap}]", item="Title: {title}"))
     assert wordy.item(item) == UNNAMED
     assert wordy.event(item, gap) == UNNAMED
+    assert wordy.candidate(item) == UNNAMED == "unnamed item"
+    asked = Serializer(PromptTemplate(event="{title}", item="{title}", candidate="will the user like {title}?"))
+    assert asked.candidate(item) == UNNAMED
 
 
 def test_one_missing_field_of_several_is_left_out():
