@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,22 +17,15 @@ from peft import PeftModel
 from torch import Tensor
 
 from llmrec.checkpoints import Checkpoint, resolve_checkpoint
-from llmrec.configuration import RecommenderConfig
+from llmrec.configuration import RecommenderConfig, read_json
 from llmrec.data.catalog import Catalog
 from llmrec.data.live_catalog import LiveCatalog
+from llmrec.hub.card import CARD
 from llmrec.hub.checks import check_base_name, check_folder
 from llmrec.hub.data_sets import check_redistribution
-from llmrec.hub.folder import (
-    DATA_MANIFEST,
-    ITEMS,
-    PROBE,
-    load_tables,
-    read_item_embeddings,
-    read_json,
-    read_records,
-    save_folder,
-)
+from llmrec.hub.folder import DATA_MANIFEST, PROBE, load_tables, read_item_embeddings, read_records, save_folder
 from llmrec.hub.merged import load_adaptation, load_heads
+from llmrec.hub.names import ITEMS
 from llmrec.hub.probe import circumstances, make_probe, replay
 from llmrec.hub.replacing import finish
 from llmrec.hub.repository import fetch_folder, push_folder
@@ -45,7 +38,7 @@ from llmrec.models.modeling import RecModel
 from llmrec.ranking.candidates import CandidateScorer
 from llmrec.ranking.cascade import CascadeScorer
 from llmrec.ranking.dual import DualScorer, catalogue_scoring
-from llmrec.ranking.item_index import encode_catalog, encode_texts
+from llmrec.ranking.item_index import check_window, encode_catalog, encode_texts
 from llmrec.ranking.open_history import Candidate, OpenHistory
 from llmrec.ranking.ranks import top_k
 from llmrec.text.processor import Processor
@@ -88,6 +81,7 @@ class Recommender:
         model: the adapted `RecModel`; peft's wrapper stands around it unless the adapter was merged.
         config: what defines this recommender.
         records: JSON objects that are saved with it, by file name: of the data, the training, the evaluation.
+        card: text of the model card of the folder it was loaded from, if there is one.
     """
 
     def __init__(
@@ -104,6 +98,7 @@ class Recommender:
         self.config = config
         self.checkpoint = checkpoint
         self.records: dict[str, dict[str, Any]] = {}
+        self.card: str | None = None
         self._scoring: tuple[Hashable, Callable[[Tensor], Tensor]] | None = None
 
     @classmethod
@@ -114,7 +109,7 @@ class Recommender:
         token: str | None = None,
         base_model: str | None = None,
         device: str | torch.device | None = None,
-        items: Catalog | pl.DataFrame | None = None,
+        items: Catalog | pl.DataFrame | Sequence[Mapping[str, str]] | None = None,
         verify: bool = True,
     ) -> Recommender:
         """Load a saved folder, or a Hub repository.
@@ -125,7 +120,7 @@ class Recommender:
             token: Hub token; None uses the one you are logged in with.
             base_model: name or folder of the base checkpoint, if it is not where the adapter says.
             device: where to compute; None takes a GPU if there is one.
-            items: what to rank instead of the adapter's own items: `item_id` and text attributes.
+            items: what to rank instead of the adapter's own items, a frame or dicts: `item_id` and text attributes.
             verify: whether to replay `probe.json`, and raise if the scores are not those of the adapter that was saved.
 
         Raises:
@@ -146,8 +141,11 @@ class Recommender:
         serializer = Serializer(PromptTemplate.load(folder), has_clock=config.has_clock)
         processor = Processor(serializer, load_tokenizer(folder), config)
         backbone = load_backbone(checkpoint)
+        check_window(backbone, processor)
         adaptation = load_adaptation(folder, backbone) if config.merged else {}
-        given = items if items is None or isinstance(items, Catalog) else Catalog(items)
+        given = items if items is None or isinstance(items, Catalog) else Catalog(pl.DataFrame(items))
+        if given is not None:
+            serializer.template.check_fields(set(given.frame.columns) - {"item_id"})
         own = Catalog.read(folder / ITEMS) if given is None or (folder / ITEMS).is_file() else None
         catalog = given if own is None else own
         assert catalog is not None
@@ -172,6 +170,8 @@ class Recommender:
             config = replace(config, base_revision=checkpoint.revision)
         recommender = cls(model.to(chosen).eval(), processor, catalog, config, checkpoint)
         recommender.records = read_records(folder)
+        if not published and (folder / CARD).is_file():
+            recommender.card = (folder / CARD).read_text(encoding="utf-8")
         if verify and (folder / PROBE).is_file():
             replay(read_json(folder / PROBE), recommender.open, recommender._circumstances())
         if given is not None:
@@ -207,7 +207,7 @@ class Recommender:
         self.config = replace(self.config, popularity_weight=weight)
         inner(self.model).rec_items.popularity_weight = weight
 
-    def save_pretrained(self, folder: str | os.PathLike, catalog: bool = True) -> None:
+    def save_pretrained(self, folder: str | os.PathLike, catalog: bool = True, repo_id: str | None = None) -> None:
         """Write the adapter, the head, the item tables and everything else inference needs to `folder`.
 
         A process that is killed while it saves leaves the old files or the new ones.
@@ -216,12 +216,14 @@ class Recommender:
             folder: where to write.
             catalog: whether the items go with it, and what was learned of each. Without them the folder is small, and
                 loading it asks for `items`, which are then read by their text alone.
+            repo_id: name on the Hub that the example of the model card loads; None keeps the one it has.
         """
         config = replace(self.config, base_model=self.checkpoint.name_from(folder))
         training = self.model.training
         probe = make_probe(self.open, self.items, catalog, self._circumstances())
         self.model.train(training)  # to open a history is to stop training
-        save_folder(folder, self.model, self.processor, self.items if catalog else None, config, probe, self.records)
+        items = self.items if catalog else None
+        save_folder(folder, self.model, self.processor, items, config, probe, self.records, self.card, repo_id)
 
     def push_to_hub(
         self,
@@ -248,7 +250,7 @@ class Recommender:
         """
         self.check_pushable(catalog)
         with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder, catalog)
+            self.save_pretrained(folder, catalog, repo_id)
             return push_folder(Path(folder), repo_id, private, revision, token, tag)
 
     def check_pushable(self, catalog: bool = True) -> None:

@@ -21,7 +21,8 @@ from llmrec.commands.outputs import check_writable
 from llmrec.commands.train_pairs import pair_trainer
 from llmrec.evaluation.cases import Cases
 from llmrec.hub.data_sets import open_data
-from llmrec.hub.folder import ADAPTER_CONFIG, DATA_MANIFEST, TRAINING_SETTINGS
+from llmrec.hub.folder import DATA_MANIFEST, TRAINING_SETTINGS
+from llmrec.hub.names import ADAPTER_CONFIG
 from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
 from llmrec.training.adapter_trainer import AdapterTrainer

@@ -21,7 +21,8 @@ from llmrec.commands.main import run
 from llmrec.data.catalog import Catalog
 from llmrec.data.directory import sha256_of
 from llmrec.hub.checks import check_base_name
-from llmrec.hub.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_EMBEDDINGS, ITEM_TABLES, ITEMS
+from llmrec.hub.folder import ITEM_EMBEDDINGS
+from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS
 from llmrec.recommender import Recommender
 
 CONFIG = "llmrec_config.json"
