@@ -16,6 +16,7 @@ from transformers import HfArgumentParser, set_seed
 from llmrec.commands.train import check_launch, check_output, find_checkpoint, report_settings
 from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
 from llmrec.evaluation.intervals import bootstrap_means, percentile_interval
+from llmrec.hub.folder import DATA_MANIFEST
 from llmrec.models.adapter import inner
 from llmrec.models.backbone import is_causal
 from llmrec.models.language import LanguageModel, token_head
@@ -152,6 +153,7 @@ def assemble(
     first = directories[0]
     counts = np.zeros(len(first.catalog), dtype=np.int64)
     recommender = new_recommender(model, first.catalog, has_clock(first), counts)
+    recommender.records[DATA_MANIFEST] = first.provenance  # whose items the folder holds
     processor = recommender.processor
     parts = [
         history_passes(

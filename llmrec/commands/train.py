@@ -33,7 +33,7 @@ from llmrec.training.trainer import RecTrainer
 
 RESULT = "train_results.json"
 TASKS = ("ranking", "pointwise")
-PLACES = ("data_dir", "base_model", "template")
+PLACES = ("data_dir", "base_model", "template", "init_adapter")
 """Settings that may be paths of this machine; base model and template are recorded with the adapter."""
 
 
@@ -190,7 +190,7 @@ def resolved_settings(data: Any, model: ModelArguments, training: RecTrainingArg
 def settings_record(data: Any, model: ModelArguments, training: RecTrainingArguments) -> dict[str, Any]:
     """Return what the adapter's folder tells of its training: no name that may be a path of this machine."""
     chosen = resolved_settings(data, model, training)
-    return {name: value for name, value in chosen.items() if name not in ("data_dir", "base_model", "template")}
+    return {name: value for name, value in chosen.items() if name not in PLACES}
 
 
 def report_sizes(recommender: Recommender, dataset: WindowDataset, cases: Cases | None) -> None:

@@ -47,6 +47,7 @@ from llmrec.text.template import TEMPLATE_NAME
 
 ITEM_EMBEDDINGS = "item_embeddings.safetensors"
 TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 PROBE = "probe.json"
 DATA_MANIFEST = "data_manifest.json"
 TRAINING_SETTINGS = "training_settings.json"
@@ -56,7 +57,7 @@ OPTIONAL = (ITEM_TABLES, ITEM_EMBEDDINGS, ITEMS, PROBE, *RECORDS)
 FILES = (
     *(ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG_NAME, TEMPLATE_NAME, *OPTIONAL),
     *(BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS, ADAPTATION),
-    *(TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *(TOKENIZER, TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json"),
 )
 """What may be downloaded and read; nothing else ever is."""
 TABLES = ("input_residual", "output_residual", "bias", "counts")
@@ -168,7 +169,7 @@ def _sources_of_tables(folder: Path, config: RecommenderConfig) -> dict[str, str
 
 
 def _sources_of_embeddings(folder: Path, config: RecommenderConfig) -> dict[str, str | None]:
-    made_of = (ITEMS, TEMPLATE_NAME, TOKENIZER, weights_name(config))
+    made_of = (ITEMS, TEMPLATE_NAME, TOKENIZER, TOKENIZER_CONFIG, weights_name(config))
     files = {name: sha256_of(folder / name) for name in made_of}
     return {**files, "base_sha256": config.base_sha256, "max_item_tokens": str(config.max_item_tokens)}
 

@@ -148,7 +148,8 @@ def test_a_dry_run_pushes_nothing(hub, recommender, tmp_path, capsys):
     hub.requests.clear()
     assert run("push", ["--model", str(tmp_path / "run"), "--repo_id", "tester/dry", "--dry_run"]) == 0
     printed = capsys.readouterr().out
-    for path in (tmp_path / "run").iterdir():
+    recommender.save_pretrained(tmp_path / "pushed", repo_id="tester/dry")
+    for path in (tmp_path / "pushed").iterdir():
         assert f"{path.stat().st_size:,} bytes  {path.name}" in printed
     assert ("model", "tester/dry") not in hub.repositories
     assert not [each for each in hub.requests if each[0] in ("POST", "PUT")]
