@@ -72,7 +72,7 @@ def fetch_folder(name: str, revision: str | None = None, token: str | None = Non
     """Return the folder of an adapter on the Hub, downloaded or from the cache: its known files and no others.
 
     What was downloaded before is this user's own and is used even where the Hub does not answer any more, or refuses
-    the token, as the Hub's client does; a warning then gives the reason and the commit, for the copy may be an old one.
+    the token, as the Hub's client does. Unless the client is set offline, a warning then gives the reason and the commit, for the copy may be an old one.
 
     Args:
         name: `owner/name`.
@@ -84,7 +84,7 @@ def fetch_folder(name: str, revision: str | None = None, token: str | None = Non
         FileNotFoundError: if there is none of that name or revision.
         ValueError: if its weights are pickles, or the token is none.
     """
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, is_offline_mode, snapshot_download
 
     check_token(token)
     with explained("adapter", name, revision):
@@ -93,7 +93,8 @@ def fetch_folder(name: str, revision: str | None = None, token: str | None = Non
         with explained("adapter", name, revision):
             HfApi(token=token).model_info(name, revision=revision)
     except (PermissionError, FileNotFoundError, ConnectionError) as refusal:
-        warnings.warn(f"{refusal}\nThe copy in the cache, of commit {folder.name}, is used.", stacklevel=3)
+        if not is_offline_mode():
+            warnings.warn(f"{refusal}\nThe copy in the cache, of commit {folder.name}, is used.", stacklevel=3)
     if (folder / ADAPTER_WEIGHTS).is_file():
         return folder
     with contextlib.suppress(PermissionError, FileNotFoundError), explained("adapter", name, revision):

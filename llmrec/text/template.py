@@ -205,7 +205,10 @@ def _segments(pattern: str) -> list[tuple[bool, tuple[str, ...], str]]:
         name, bracket = match[1], match[2]
         if name is not None:
             if not name.isidentifier():
-                raise ValueError(f"field {match[0]!r} in pattern {pattern!r} is not a bare name such as {{title}}.")
+                raise ValueError(
+                    f"field {match[0]!r} in pattern {pattern!r} is not a bare name such as {{title}}.\n"
+                    "Name an attribute of the items, or a time, and nothing of it."
+                )
             names.append(name)
         elif bracket == ("]" if optional else "["):
             close(match.start())

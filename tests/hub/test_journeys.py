@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tiny_checkpoints import byte_pairs, random_model, word_pieces
 from tiny_recommenders import head_settings, randomise, tiny_recommender
 
 from llmrec.commands.main import run
+from llmrec.hub.data_sets import open_data
 from llmrec.recommender import Recommender
 
 ROOT = str(Path(__file__).parents[2])
@@ -175,3 +177,24 @@ def test_films_that_were_only_read_beforehand_stay_home_too(hub, trained):
     adapted.records["data_manifest.json"]["source"] = "movielens-small"
     with pytest.raises(ValueError, match="the items may not be pushed"):
         adapted.push_to_hub("tester/read-films")
+
+
+def test_what_the_readme_says_of_sharing_holds(hub, trained, capsys):
+    """Its commands and its call, with these names for those."""
+    text = (Path(ROOT) / "README.md").read_text().partition("## Sharing\n")[2].partition("\n## ")[0]
+    results = trained["timed"].parent / "shared-results"
+    measured = ["--data_dir", str(trained["data"]), "--model", str(trained["timed"]), "--shuffles", "false"]
+    assert run("evaluate", [*measured, "--output_dir", str(results)]) == 0
+    names = {"run": str(trained["timed"]), "results": str(results), "you/films": "tester/films-of-the-readme"}
+    names |= {"you/events": "tester/events-of-the-readme", "data": str(trained["data"])}
+    block, _, rest = text.partition("```bash\n")[2].partition("```")
+    lines = [*block.splitlines(), *re.findall(r"`llmrec ([^`]*)`", " ".join(rest.split()))]
+    for line in lines:
+        verb, *options = shlex.split(line.removeprefix("llmrec "), comments=True)
+        assert run(verb, [names.get(option, option) for option in options]) == 0, capsys.readouterr().err
+    assert len(lines) == 4
+    assert 'from_pretrained("you/films", revision="v1")' in rest
+    pushed = names["you/films"]
+    here = Recommender.from_pretrained(trained["timed"]).score(HISTORY, CANDIDATES)
+    assert in_another_process(pushed)[pushed] == pytest.approx(here, abs=1e-6)
+    assert len(open_data(f"hub:{names['you/events']}").catalog) == 24
