@@ -115,8 +115,8 @@ def save_folder(
                 _save_rows(tensors, staged / ITEM_TABLES, _sources_of_tables(staged, config))
             _save_rows({"text": tables.text}, staged / ITEM_EMBEDDINGS, _sources_of_embeddings(staged, config))
         write_json({**probe, TOKENIZER: sha256_of(staged / TOKENIZER)}, staged / PROBE)
-        own = describe_model(staged)["model_sha256"]
         measured = [one for one in (records.get(EVAL_RESULTS), read_eval_results(target)) if one]
+        own = describe_model(staged)["model_sha256"] if measured else None
         found = next((one for one in measured if one["model"].get("model_sha256") == own), None)
         if measured and found is None:
             warnings.warn(

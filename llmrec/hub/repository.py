@@ -72,7 +72,8 @@ def fetch_folder(name: str, revision: str | None = None, token: str | None = Non
     """Return the folder of an adapter on the Hub, downloaded or from the cache: its known files and no others.
 
     What was downloaded before is this user's own and is used even where the Hub does not answer any more, or refuses
-    the token, as the Hub's client does. Unless the client is set offline, a warning then gives the reason and the commit, for the copy may be an old one.
+    the token, as the Hub's client does. Unless the client is set offline, a warning then gives the reason and the
+    commit, for the copy may be an old one.
 
     Args:
         name: `owner/name`.
