@@ -99,7 +99,7 @@ def load_tokenizer(folder: Any) -> Any:
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        tokenizer("a word")
+        fast = getattr(tokenizer, "is_fast", False) and bool(tokenizer("a word"))
     except OSError:
         raise
     except Exception as error:  # whatever the files of a stranger make of the libraries that read them
@@ -107,7 +107,7 @@ def load_tokenizer(folder: Any) -> Any:
             f"{str(folder)!r} has no tokenizer that can be read: {_reason(error)}.\nllmrec reads a fast tokenizer "
             "(tokenizer.json, tokenizer_config.json) and runs no code of a repository; save or download it again."
         ) from None
-    if not getattr(tokenizer, "is_fast", False):
+    if not fast:
         raise ValueError(f"{str(folder)!r} has no fast tokenizer (tokenizer.json), which llmrec needs.")
     return tokenizer
 

@@ -209,7 +209,7 @@ def test_code_in_a_folder_is_never_run(copy, monkeypatch, kind, name, values):
     try:
         Recommender.from_pretrained(folder)
     except ValueError as refusal:
-        assert "runs no code of a repository" in str(refusal)
+        assert "runs no code of a repository" in str(refusal) or "another tokenizer_config.json" in str(refusal)
     assert not (folder / "ran").exists() and "evil" not in sys.modules
 
 
