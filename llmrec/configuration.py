@@ -21,13 +21,13 @@ TIME_PARTS = ("gap", "hour", "weekday", "yearday")
 """What an embedding of time can hold: the time since the event before, the hour, the weekday, the day of the year."""
 MAX_JSON = 64 << 20
 """Bytes of a JSON file, about twice the largest tokenizer."""
-KINDS: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("base_model", "head", "pooling"), str),
-    **dict.fromkeys(("base_revision", "base_sha256"), (str, type(None))),
-    **dict.fromkeys(("hybrid", "has_clock", "merged"), bool),
-    "adapted_on": (dict, type(None)),
+KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    **dict.fromkeys(("base_model", "head", "pooling"), ((str,), "text")),
+    **dict.fromkeys(("base_revision", "base_sha256"), ((str, type(None)), "text or null")),
+    **dict.fromkeys(("hybrid", "has_clock", "merged"), ((bool,), "true or false")),
+    "adapted_on": ((dict, type(None)), "an object or null"),
 }
-"""Kinds of the settings that have no range."""
+"""Kinds of the settings that have no range, and what they are called."""
 
 
 @dataclass(kw_only=True)
@@ -80,8 +80,8 @@ class RecommenderConfig:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        for name, kind in KINDS.items():
-            _require(isinstance(getattr(self, name), kind), name, getattr(self, name), "is of the wrong kind")
+        for name, (kinds, words) in KINDS.items():
+            _require(isinstance(getattr(self, name), kinds), name, getattr(self, name), f"is not {words}")
         _require(self.head in HEADS, "head", self.head, f"is not one of {', '.join(HEADS)}")
         _require(self.pooling in POOLINGS, "pooling", self.pooling, f"is not one of {', '.join(POOLINGS)}")
         for name in ("max_tokens", "max_vector_events", "max_item_tokens", "max_candidate_tokens"):

@@ -101,8 +101,11 @@ def describe_model(folder: Path) -> dict[str, Any]:
 def check_subject(results: Record, model: Record, manifest: Record | None) -> None:
     """Raise ValueError unless the results are those of this model, and of the data of this manifest."""
     subject = results.get("subject")
-    if not subject or "model_sha256" not in subject:
-        raise ValueError("the results name no adapter: give those of `llmrec evaluate --model`, of this release.")
+    if not subject or not subject.get("model_sha256"):
+        raise ValueError(
+            "the results name no adapter: give those of `llmrec evaluate --model FOLDER`, of this release (by its name on "
+            "the Hub a model is not told from others)."
+        )
     if subject["model_sha256"] != model["model_sha256"]:
         raise ValueError(
             f"the results are those of another model ({str(subject['model_sha256'])[:12]}) than the folder's "
