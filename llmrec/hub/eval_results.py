@@ -103,8 +103,8 @@ def check_subject(results: Record, model: Record, manifest: Record | None) -> No
     subject = results.get("subject")
     if not subject or not subject.get("model_sha256"):
         raise ValueError(
-            "the results name no adapter: give those of `llmrec evaluate --model FOLDER`, of this release (by its name on "
-            "the Hub a model is not told from others)."
+            "the results name no adapter: give those of `llmrec evaluate --model FOLDER`, of this release (by its name "
+            "on the Hub a model is not told from others)."
         )
     if subject["model_sha256"] != model["model_sha256"]:
         raise ValueError(
