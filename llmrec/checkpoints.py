@@ -13,6 +13,7 @@ import hashlib
 import importlib.util
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -72,9 +73,11 @@ def resolve_checkpoint(
         FileNotFoundError: if the name is no folder, the Hub cannot give it, and no installed package holds it; or if
             there are no safetensors weights in it.
         PermissionError: if the Hub wants you to be admitted first.
+        ValueError: if the token is none.
     """
     if (folder := Path(relative_to, name)).is_dir():
         return _checked(Checkpoint(name, folder, None, "folder"))
+    check_token(token)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -94,6 +97,19 @@ def resolve_checkpoint(
         raise FileNotFoundError(f"no checkpoint {name!r}: the Hub said: {reason}\nRemedy: {remedy}.")
     logger.warning("Hub not reached (%s): taking %s from the package %s", reason, name, packaged.package)
     return Checkpoint(name, packaged.folder(), None, f"package {packaged.package}")
+
+
+def check_token(token: str | None) -> None:
+    """Refuse a token that no header can hold, before a client does, which would print it.
+
+    Raises:
+        ValueError: without the token.
+    """
+    if token is not None and not (isinstance(token, str) and re.fullmatch(r"[!-~]+", token)):
+        raise ValueError(
+            "token= holds a blank, a line break or a letter that no token has (it is not shown here).\n"
+            "Give it as its page on the Hub shows it, hf_ first, or leave it out after `hf auth login`."
+        )
 
 
 def _checked(checkpoint: Checkpoint) -> Checkpoint:

@@ -19,6 +19,15 @@ HEADS = ("dual", "cross", "verbalizer")
 POOLINGS = ("mean", "last")
 TIME_PARTS = ("gap", "hour", "weekday", "yearday")
 """What an embedding of time can hold: the time since the event before, the hour, the weekday, the day of the year."""
+MAX_JSON = 64 << 20
+"""Bytes of a JSON file, about twice the largest tokenizer."""
+KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    **dict.fromkeys(("base_model", "head", "pooling"), ((str,), "text")),
+    **dict.fromkeys(("base_revision", "base_sha256"), ((str, type(None)), "text or null")),
+    **dict.fromkeys(("hybrid", "has_clock", "merged"), ((bool,), "true or false")),
+    "adapted_on": ((dict, type(None)), "an object or null"),
+}
+"""Kinds of the settings that have no range, and what they are called."""
 
 
 @dataclass(kw_only=True)
@@ -75,6 +84,8 @@ class RecommenderConfig:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
+        for name, (kinds, words) in KINDS.items():
+            _require(isinstance(getattr(self, name), kinds), name, getattr(self, name), f"is not {words}")
         _require(self.head in HEADS, "head", self.head, f"is not one of {', '.join(HEADS)}")
         _require(self.pooling in POOLINGS, "pooling", self.pooling, f"is not one of {', '.join(POOLINGS)}")
         for name in ("max_tokens", "max_vector_events", "max_item_tokens", "max_candidate_tokens"):
@@ -92,7 +103,7 @@ class RecommenderConfig:
         )
         _require(0 <= self.window_overlap < 1, "window_overlap", self.window_overlap, "is not in [0, 1)")
         asked = self.time_embedding
-        known = isinstance(asked, (list, tuple)) and set(asked) <= set(TIME_PARTS)
+        known = isinstance(asked, (list, tuple)) and all(part in TIME_PARTS for part in asked)
         _require(known, "time_embedding", asked, f"is no list of some of {', '.join(TIME_PARTS)}")
         self.time_embedding = [part for part in TIME_PARTS if part in asked]
         for name in ("max_item_tokens", "max_candidate_tokens"):
@@ -119,12 +130,7 @@ class RecommenderConfig:
                 f"{str(folder)!r} is no llmrec adapter: it has no {CONFIG_NAME}.\n"
                 "Give the output folder of `llmrec train`, or a Hub name that llmrec pushed."
             )
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{CONFIG_NAME} in {str(folder)!r} is not JSON: {error}.") from None
-        if not isinstance(values, dict):
-            raise ValueError(f"{CONFIG_NAME} in {str(folder)!r} is no object of settings; save the adapter again.")
+        values = read_json(path)
         values = migrate(values)
         known = {one.name: one for one in fields(cls)}
         if unknown := sorted(set(values) - set(known)):
@@ -133,6 +139,24 @@ class RecommenderConfig:
         if missing := [name for name in required if name not in values]:
             raise ValueError(f"{CONFIG_NAME} lacks {', '.join(missing)}; save the adapter again.")
         return cls(**{name: value for name, value in values.items() if name in known and name != "format_version"})
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read an object of a file that may be a stranger's.
+
+    Raises:
+        ValueError: if the file holds none, or is larger or nested deeper than anything llmrec writes.
+    """
+    where = f"{path.name} in {str(path.parent)!r}"
+    if (size := path.stat().st_size) > MAX_JSON:
+        raise ValueError(f"{where} has {size:,} bytes; llmrec reads {MAX_JSON:,} at most.\nGet the adapter again.")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is no JSON object: {error}.\nMend it, or save or download it again.") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} is no JSON object.\nMend it, or save or download it again.")
+    return values
 
 
 def migrate(values: dict[str, Any]) -> dict[str, Any]:

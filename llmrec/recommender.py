@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,12 +17,13 @@ from peft import PeftModel
 from torch import Tensor
 
 from llmrec.checkpoints import Checkpoint
-from llmrec.configuration import RecommenderConfig
+from llmrec.configuration import RecommenderConfig, read_json
 from llmrec.data.catalog import Catalog
 from llmrec.data.live_catalog import LiveCatalog
+from llmrec.hub.card import CARD
 from llmrec.hub.checks import check_base_name, check_folder
 from llmrec.hub.data_sets import check_redistribution
-from llmrec.hub.folder import DATA_MANIFEST, PROBE, read_json, read_records, save_folder
+from llmrec.hub.folder import DATA_MANIFEST, PROBE, read_records, save_folder
 from llmrec.hub.loading import MERGED, base_checkpoint, load_model
 from llmrec.hub.probe import circumstances, make_probe, replay
 from llmrec.hub.replacing import finish
@@ -73,6 +74,7 @@ class Recommender:
         model: the adapted `RecModel`; peft's wrapper stands around it unless the adapter was merged.
         config: what defines this recommender.
         records: JSON objects that are saved with it, by file name: of the data, the training, the evaluation.
+        card: text of the model card of the folder it was loaded from, if there is one.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Recommender:
         self.config = config
         self.checkpoint = checkpoint
         self.records: dict[str, dict[str, Any]] = {}
+        self.card: str | None = None
         self._scoring: tuple[Hashable, Callable[[Tensor], Tensor]] | None = None
 
     @classmethod
@@ -99,7 +102,7 @@ class Recommender:
         token: str | None = None,
         base_model: str | None = None,
         device: str | torch.device | None = None,
-        items: Catalog | pl.DataFrame | None = None,
+        items: Catalog | pl.DataFrame | Sequence[Mapping[str, str]] | None = None,
         verify: bool = True,
     ) -> Recommender:
         """Load a saved folder, or a Hub repository.
@@ -110,7 +113,7 @@ class Recommender:
             token: Hub token; None uses the one you are logged in with.
             base_model: name or folder of the base checkpoint, if it is not where the adapter says.
             device: where to compute; None takes a GPU if there is one.
-            items: what to rank instead of the adapter's own items: `item_id` and text attributes.
+            items: what to rank instead of the adapter's own items, a frame or dicts: `item_id` and text attributes.
             verify: whether to replay `probe.json`, and raise if the scores are not those of the adapter that was saved.
 
         Raises:
@@ -128,13 +131,15 @@ class Recommender:
         if base_model is None and not config.merged:
             check_base_name(config.base_model, published)
         checkpoint = base_checkpoint(folder, config, base_model, token)
-        given = items if items is None or isinstance(items, Catalog) else Catalog(items)
+        given = items if items is None or isinstance(items, Catalog) else Catalog(pl.DataFrame(items))
         model, processor, catalog = load_model(folder, config, checkpoint, given)
         chosen = device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
         if base_model is not None:
             config = replace(config, base_revision=checkpoint.revision)
         recommender = cls(model.to(chosen).eval(), processor, catalog, config, checkpoint)
         recommender.records = read_records(folder)
+        if not published and (folder / CARD).is_file():
+            recommender.card = (folder / CARD).read_text(encoding="utf-8")
         if verify and (folder / PROBE).is_file():
             replay(read_json(folder / PROBE), recommender.open, recommender._circumstances())
         if given is not None:
@@ -170,7 +175,7 @@ class Recommender:
         self.config = replace(self.config, popularity_weight=weight)
         inner(self.model).rec_items.popularity_weight = weight
 
-    def save_pretrained(self, folder: str | os.PathLike, catalog: bool = True) -> None:
+    def save_pretrained(self, folder: str | os.PathLike, catalog: bool = True, repo_id: str | None = None) -> None:
         """Write the adapter, the head, the item tables and everything else inference needs to `folder`.
 
         A process that is killed while it saves leaves the old files or the new ones.
@@ -179,12 +184,14 @@ class Recommender:
             folder: where to write.
             catalog: whether the items go with it, and what was learned of each. Without them the folder is small, and
                 loading it asks for `items`, which are then read by their text alone.
+            repo_id: name on the Hub that the example of the model card loads; None keeps the one it has.
         """
         config = replace(self.config, base_model=self.checkpoint.name_from(folder))
         training = self.model.training
         probe = make_probe(self.open, self.items, catalog, self._circumstances())
         self.model.train(training)  # to open a history is to stop training
-        save_folder(folder, self.model, self.processor, self.items if catalog else None, config, probe, self.records)
+        items = self.items if catalog else None
+        save_folder(folder, self.model, self.processor, items, config, probe, self.records, self.card, repo_id)
 
     def push_to_hub(
         self,
@@ -211,7 +218,7 @@ class Recommender:
         """
         self.check_pushable(catalog)
         with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder, catalog)
+            self.save_pretrained(folder, catalog, repo_id)
             return push_folder(Path(folder), repo_id, private, revision, token, tag)
 
     def check_pushable(self, catalog: bool = True) -> None:

@@ -193,6 +193,7 @@ def _subject() -> dict[str, Any]:
         "popularity_weight": 0.25,
         "saved_popularity_weight": 1.0,
         "adapter_sha256": "8f14e45fceea167a5a36dedd4bea2543" * 2,
+        "model_sha256": "45c48cce2e2d7fbdea1afc51c7c6ad26" * 2,
     }
 
 

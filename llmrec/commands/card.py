@@ -20,6 +20,7 @@ from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
 from llmrec.hub.card import CARD, renewed_card
 from llmrec.hub.checks import check_folder
 from llmrec.hub.eval_results import EVAL_RESULTS, as_json, condense
+from llmrec.hub.replacing import replaced_together
 
 
 @dataclass
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments("card", CardArguments, argv)
     print_settings(arguments)
     folder = Path(arguments.model)
-    check_folder(folder)
+    check_folder(folder, catalog=False)
     check_writable(folder)
     manifest, audit = read_data(arguments.data_dir)
     training = folder / RESULT
@@ -61,10 +62,9 @@ def main(argv: list[str] | None = None) -> None:
     if text is None:
         raise FileExistsError(f"{str(folder / CARD)!r} was not written by llmrec; move it away first.")
     contents = {EVAL_RESULTS: as_json(record), CARD: text}
-    for written, content in contents.items():
-        (folder / f".{written}").write_text(content, encoding="utf-8")
-    for written in contents:
-        (folder / f".{written}").replace(folder / written)
+    with replaced_together(folder, ()) as staged:
+        for written, content in contents.items():
+            (staged / written).write_text(content, encoding="utf-8")
     missing = [name for name in ("results", "data", "audit", "training") if record[name] is None]
     print(f"wrote {EVAL_RESULTS} and {CARD} to {folder}{'; missing: ' + ', '.join(missing) if missing else ''}")
 

@@ -20,7 +20,7 @@ from llmrec.commands.outputs import replace_text
 from llmrec.commands.train import check_launch, check_output, find_checkpoint, report_settings, settings_record
 from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
 from llmrec.evaluation.intervals import bootstrap_means, percentile_interval
-from llmrec.hub.folder import TRAINING_SETTINGS
+from llmrec.hub.folder import DATA_MANIFEST, TRAINING_SETTINGS
 from llmrec.models.adapter import inner
 from llmrec.models.backbone import is_causal, load_backbone
 from llmrec.models.language import LanguageModel, token_head
@@ -174,6 +174,7 @@ def assemble(
     first = directories[0]
     counts = np.zeros(len(first.catalog), dtype=np.int64)
     recommender = new_recommender(model, first.catalog, first.has_clock, counts)
+    recommender.records[DATA_MANIFEST] = first.provenance  # whose items the folder holds
     processor = recommender.processor
     parts = [
         history_passes(

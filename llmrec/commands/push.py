@@ -72,7 +72,7 @@ def push_model(arguments: PushArguments) -> None:
     if arguments.dry_run:
         recommender.check_pushable(arguments.catalog)
         with tempfile.TemporaryDirectory() as folder:
-            recommender.save_pretrained(folder, arguments.catalog)
+            recommender.save_pretrained(folder, arguments.catalog, arguments.repo_id)
             list_files(Path(folder), arguments.repo_id)
         return
     commit = recommender.push_to_hub(

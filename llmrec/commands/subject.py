@@ -12,8 +12,9 @@ from llmrec.commands.train import RESULT
 from llmrec.data.catalog import Catalog
 from llmrec.data.directory import sha256_of
 from llmrec.evaluation.results import SUBJECT
-from llmrec.hub.folder import ADAPTER_WEIGHTS
+from llmrec.hub.eval_results import describe_model
 from llmrec.hub.merged import BACKBONE_WEIGHTS
+from llmrec.hub.names import ADAPTER_WEIGHTS
 from llmrec.recommender import Recommender
 
 
@@ -33,9 +34,7 @@ def load_subject(
         FileNotFoundError: if the folder is no adapter, or the base checkpoint cannot be found.
         ValueError: if the base checkpoint has other weights than the adapter was trained on.
     """
-    recommender = Recommender.from_pretrained(model, revision=revision, base_model=base_model, device=device)
-    recommender.replace_items(catalog)
-    return recommender
+    return Recommender.from_pretrained(model, revision=revision, base_model=base_model, device=device, items=catalog)
 
 
 def use_popularity_weight(recommender: Recommender | None, weight: float | None) -> float:
@@ -71,6 +70,7 @@ def describe_subject(
         "revision": revision,
         "base_model": recommender.config.base_model,
         "adapter_sha256": sha256_of(weights) if weights.is_file() else None,
+        "model_sha256": describe_model(Path(model))["model_sha256"] if weights.is_file() else None,
         "popularity_weight": recommender.popularity_weight if recommender.config.hybrid else None,
         "saved_popularity_weight": saved_weight if recommender.config.hybrid else None,
     }

@@ -28,11 +28,11 @@ from llmrec.commands.benchmark_worlds import ndcg_of_users
 from llmrec.commands.outputs import check_writable
 from llmrec.commands.train import RESULT, check_task, settings_record, train, train_parser
 from llmrec.commands.transfer_table import ADAPTED_ON, FULL, ZERO_SHOT, Cell, write_transfer
-from llmrec.configuration import CONFIG_NAME, RecommenderConfig
+from llmrec.configuration import CONFIG_NAME, RecommenderConfig, read_json
 from llmrec.data.directory import DataDirectory
 from llmrec.evaluation.cases import Cases
 from llmrec.hub.data_sets import open_data
-from llmrec.hub.folder import TRAINING_SETTINGS, read_json
+from llmrec.hub.folder import TRAINING_SETTINGS
 from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
 from llmrec.training.arguments import DataArguments, ModelArguments, RecTrainingArguments

@@ -17,7 +17,6 @@ from huggingface_hub.repocard import metadata_load
 
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
-from llmrec.data.directory import sha256_of
 from llmrec.hub.card_parts import (
     LEADING,
     TITLES,
@@ -31,7 +30,8 @@ from llmrec.hub.card_parts import (
     strata_part,
     training_part,
 )
-from llmrec.hub.eval_results import CONFIG_AND_WEIGHTS, EVAL_RESULTS, SUBJECT, read_eval_results
+from llmrec.hub.eval_results import EVAL_RESULTS, SUBJECT, describe_model
+from llmrec.hub.names import ITEMS
 from llmrec.text.template import PromptTemplate
 
 CARD = "README.md"
@@ -45,22 +45,6 @@ TAGS = ("llmrec", "sequential-recommendation", "recommender-system")
 Record = Mapping[str, Any]
 
 
-def write_card(folder: Path, repo_id: str | None = None) -> bool:
-    """Write the folder's card anew, unless somebody wrote one by hand; return whether it was written.
-
-    Args:
-        folder: a saved folder.
-        repo_id: the name on the Hub, which the example then loads; None keeps the one that an earlier card names.
-    """
-    text = renewed_card(folder, read_eval_results(folder), folder / CARD, repo_id)
-    if text is None:
-        return False
-    scratch = folder / f".{CARD}"
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(folder / CARD)
-    return True
-
-
 def renewed_card(
     folder: Path, record: Record | None, earlier: Path, repo_id: str | None = None, **by_hand: Any
 ) -> str | None:
@@ -70,7 +54,7 @@ def renewed_card(
         folder: the saved folder.
         record: from `condense`, if there is one.
         earlier: where an earlier card may stand.
-        repo_id: see `write_card`.
+        repo_id: the name on the Hub, which the example then loads; None keeps the one that an earlier card names.
         by_hand: metadata among `BY_HAND`; None keeps an earlier card's.
     """
     text = earlier.read_text(encoding="utf-8") if earlier.is_file() else ""
@@ -84,16 +68,15 @@ def renewed_card(
 
 
 def card_text(folder: Path, record: Record | None, repo_id: str | None = None, by_hand: Record | None = None) -> str:
-    """Return the card of a saved folder; what the record holds is used if it is about the folder's weights."""
+    """Return the card of a saved folder; what the record holds is used if it is about this model."""
     config = RecommenderConfig.load(folder)
-    weights = folder / CONFIG_AND_WEIGHTS[config.merged][1]
-    stale = record is not None and record["model"]["weights_sha256"] != sha256_of(weights)
+    stale = record is not None and record["model"]["model_sha256"] != describe_model(folder)["model_sha256"]
     known: Record = {} if record is None or stale else record
     base = hub_name(config.base_model)
     title = repo_id or f"A sequential recommender on {base or 'a local base model'}"
     results = known.get("results")
     missing = (
-        f"`{EVAL_RESULTS}` was measured on other weights than these: nothing of it is repeated here."
+        f"`{EVAL_RESULTS}` was measured on another model than this: nothing of it is repeated here."
         if stale
         else "Not evaluated yet: `llmrec evaluate` and `llmrec card --results` fill this in."
     )
@@ -144,14 +127,27 @@ def hub_name(base_model: str) -> str | None:
 
 
 def example(folder: Path, repo_id: str | None = None) -> str:
-    """Return five lines that load the model and recommend; without a name they run in the folder itself."""
-    items = Catalog.read(folder / "items.parquet")
-    fields = sorted(PromptTemplate.load(folder).fields & set(items.frame.columns), key=lambda name: name != "title")
-    events = [json.dumps({"item_id": item_id}) for item_id in items.ids if PLAIN_ID.fullmatch(item_id)][:2]
-    events += [json.dumps({name: "an item in words, known or not"}) for name in fields[:1] if name.isidentifier()]
+    """Return five lines that load the model and recommend; without a name they run in the folder itself.
+
+    Where the folder has no items, the lines bring some: a reader's own stand there.
+    """
+    template, own = PromptTemplate.load(folder), folder / ITEMS
+    by_title = sorted(name for name in template.fields if name.isidentifier())
+    by_title.sort(key=lambda name: name != "title")
+    if own.is_file():
+        items = Catalog.read(own)
+        ids = [item_id for item_id in items.ids if PLAIN_ID.fullmatch(item_id)]
+        fields = [name for name in by_title if name in items.frame.columns][:1]
+        given, remark = "", ""
+    else:
+        ids, fields = ["1", "2", "3"], [name for name in by_title if name in template.required_fields] or by_title[:1]
+        rows = [{"item_id": item_id, **{name: f"{name} of item {item_id}" for name in fields}} for item_id in ids]
+        given, remark = f", items={json.dumps(rows)}", "  # your items"
+    events = [json.dumps({"item_id": item_id}) for item_id in ids[:2]]
+    events += [json.dumps(dict.fromkeys(fields, "an item in words, known or not"))] if fields else []
     return (
         "from llmrec import Recommender\n\n"
-        f"recommender = Recommender.from_pretrained({json.dumps(repo_id or '.')})\n"
+        f"recommender = Recommender.from_pretrained({json.dumps(repo_id or '.')}{given}){remark}\n"
         f"history = [{', '.join(events)}]  # oldest first\n"
         "for entry in recommender.recommend(history, k=5):\n"
         "    print(entry.rank, entry.item_id, entry.score, entry.text)"

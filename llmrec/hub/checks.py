@@ -10,28 +10,22 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from peft import LoraConfig
 from safetensors import SafetensorError, safe_open
 
-from llmrec.configuration import CONFIG_NAME, RecommenderConfig
+from llmrec.configuration import CONFIG_NAME, RecommenderConfig, read_json
+from llmrec.data.catalog import Catalog
 from llmrec.data.directory import sha256_of
-from llmrec.hub.folder import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
-    ITEM_EMBEDDINGS,
-    ITEM_TABLES,
-    ITEMS,
-    PROBE,
-    TOKENIZER,
-    read_json,
-)
-from llmrec.hub.merged import ADAPTATION, BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS
+from llmrec.hub.folder import ITEM_EMBEDDINGS, PROBE, TOKENIZER
+from llmrec.hub.merged import ADAPTATION, BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS, check_backbone_files
+from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS
 from llmrec.models.adapter import HEADS
 from llmrec.models.candidate_heads import empty_candidate_head
 from llmrec.models.heads import DualHead
+from llmrec.models.time import TimeEmbedding
 from llmrec.text.template import TEMPLATE_NAME, PromptTemplate
 
 MAX_RANK = 512
@@ -39,16 +33,18 @@ MAX_RANK = 512
 NEEDED = (TEMPLATE_NAME, TOKENIZER, "tokenizer_config.json")
 ADAPTER = (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
 MERGED = (BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS, ADAPTATION)
+MAX_ALPHA = 1 << 16
 PROBED_SINCE = 3
 """Format version since which a folder has a probe."""
 PICKLES = (b"\x80", b"PK\x03\x04")
 """How pickles begin, bare and as torch writes them."""
 FREE = {
     *("r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "fan_in_fan_out", "inference_mode"),
-    *("base_model_name_or_path", "revision", "peft_type", "peft_version", "auto_mapping", "task_type"),
+    *("base_model_name_or_path", "revision", "peft_type", "peft_version", "auto_mapping"),
 }
 """Settings of peft that an adapter may choose; `check_adapter_config` looks at those that matter."""
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+COMMIT = re.compile(r"[0-9a-f]{7,64}")
 LAYER_NAME = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -70,6 +66,8 @@ def check_folder(folder: Path, catalog: bool = True) -> None:
     if catalog or any((folder / name).is_file() for name in (ITEM_TABLES, ITEM_EMBEDDINGS)):
         needed.append(ITEMS)
     missing = [name for name in needed if not (folder / name).is_file()]
+    if config.merged and (folder / ADAPTER_CONFIG).is_file():
+        raise ValueError(f"{str(folder)!r} holds a merged model and {ADAPTER_CONFIG}: delete one of the two.")
     if ADAPTER_WEIGHTS in missing and (pickles := sorted(path.name for path in folder.glob("*.bin"))):
         raise ValueError(f"adapter {str(folder)!r} has {pickles[0]}, a pickle, for weights: {REFUSED_PICKLE}")
     if missing == [ITEMS]:
@@ -82,12 +80,21 @@ def check_folder(folder: Path, catalog: bool = True) -> None:
     for name in needed:
         if name.endswith(".json"):
             read_json(folder / name)
+    if config.base_revision is not None and not COMMIT.fullmatch(config.base_revision):
+        raise ValueError(
+            f"{CONFIG_NAME}: base_revision={config.base_revision!r} is no commit of a base model.\n"
+            "Save or download the adapter again; it records the hash of a commit."
+        )
     if not config.merged:
         check_adapter_config(read_json(folder / ADAPTER_CONFIG), config)
-    PromptTemplate.load(folder)
+    template = PromptTemplate.load(folder)
+    if (folder / ITEMS).is_file():
+        template.check_fields(set(Catalog.read(folder / ITEMS).frame.columns) - {"item_id"})
     for path in sorted(folder.glob("*.safetensors")):
         check_weights(path)
-    if not config.merged:  # a merged model's heads are loaded all or not at all
+    if config.merged:
+        check_backbone_files(folder)  # its heads are loaded all or not at all
+    else:
         check_heads(folder / ADAPTER_WEIGHTS, config)
     if PROBE in needed and read_json(folder / PROBE).get(TOKENIZER) != sha256_of(folder / TOKENIZER):
         raise ValueError(
@@ -129,22 +136,33 @@ def check_adapter_config(values: Mapping[str, Any], config: RecommenderConfig) -
         ValueError: if a setting is not one of a plain LoRA of sane size on the base that the folder names.
     """
 
-    def refuse(name: str, rule: str) -> None:
-        raise ValueError(f"{ADAPTER_CONFIG}: {name}={values.get(name)!r} {rule}.\nllmrec writes no such adapter.")
+    def refuse(name: str, rule: str) -> NoReturn:
+        raise ValueError(
+            f"{ADAPTER_CONFIG}: {name}={values.get(name)!r} {rule}.\n"
+            "llmrec writes no such adapter; get one that it saved."
+        )
 
     if values.get("peft_type") != "LORA":
         refuse("peft_type", "is not LORA")
     rank = values.get("r")
-    if not isinstance(rank, int) or not 1 <= rank <= MAX_RANK:
+    if type(rank) is not int or not 1 <= rank <= MAX_RANK:
         refuse("r", f"is no rank in 1..{MAX_RANK}, and decides how much memory is taken")
     layers = values.get("target_modules")
     if not isinstance(layers, list):
         refuse("target_modules", "is no list of layer names: peft would run it as a regular expression")
     if not layers or not all(isinstance(name, str) and LAYER_NAME.fullmatch(name) for name in layers):
         refuse("target_modules", "holds what is no plain layer name")
-    heads = values.get("modules_to_save") or []
-    if not isinstance(heads, list) or not set(heads) <= set(HEADS):
+    alpha: Any = values.get("lora_alpha")
+    dropout: Any = values.get("lora_dropout", 0.0)
+    if not _is_number(alpha) or not 0 < alpha <= MAX_ALPHA:
+        refuse("lora_alpha", f"is no number above 0, at most {MAX_ALPHA}")
+    if not _is_number(dropout) or not 0 <= dropout < 1:
+        refuse("lora_dropout", "is no share in [0, 1)")
+    heads = values.get("modules_to_save")
+    if not isinstance(heads, list) or not all(name in HEADS for name in heads):
         refuse("modules_to_save", f"names more than the heads {', '.join(HEADS)}")
+    if set(heads) != (own_heads := heads_of(config)):
+        refuse("modules_to_save", f"is not {sorted(own_heads)}, the heads that {CONFIG_NAME} asks for")
     usual = {field.name: getattr(LoraConfig(), field.name) for field in fields(LoraConfig)}
     for name in sorted(set(values) - FREE):
         if values[name] and values[name] != usual.get(name):
@@ -154,13 +172,31 @@ def check_adapter_config(values: Mapping[str, Any], config: RecommenderConfig) -
             refuse(name, f"is another base than the {own!r} of {CONFIG_NAME}")
 
 
+def heads_of(config: RecommenderConfig) -> set[str]:
+    """Return the names of what is trained whole beside LoRA.
+
+    >>> sorted(heads_of(RecommenderConfig(base_model="x", head="cross", time_embedding=["gap"])))
+    ['candidate_head', 'rec_head', 'rec_time']
+    """
+    candidate, time = config.head != "dual", bool(config.time_embedding)
+    return {"rec_head", *(["candidate_head"] if candidate else []), *(["rec_time"] if time else [])}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def check_heads(path: Path, config: RecommenderConfig) -> None:
     """Refuse adapter weights that lack a number of a head: it would start anew, and nobody would see it.
 
     Raises:
         ValueError: naming what is missing.
     """
-    heads = {"rec_head": DualHead(1), "candidate_head": empty_candidate_head(config.head, 1)}
+    heads = {
+        "rec_head": DualHead(1),
+        "candidate_head": empty_candidate_head(config.head, 1),
+        "rec_time": TimeEmbedding(1, config.time_embedding) if config.time_embedding else None,
+    }
     wanted = {f"{name}.{key}" for name, head in heads.items() if head is not None for key in head.state_dict()}
     with safe_open(path, framework="pt") as file:
         found = {name.removeprefix("base_model.model.") for name in file.keys()}  # noqa: SIM118 (it is no dict)
@@ -182,12 +218,15 @@ def check_weights(path: Path) -> None:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 (it is no dict)
                 if path.name == ADAPTER_WEIGHTS and not re.search(rf"\.lora_[AB]\.|\.({'|'.join(HEADS)})\.", name):
-                    raise ValueError(f"{path.name} holds {name!r}, which is neither LoRA nor a head: it is refused.")
+                    raise ValueError(
+                        f"{path.name} holds {name!r}, which is neither LoRA nor a head.\n"
+                        "llmrec writes no such adapter; get one that it saved."
+                    )
                 tensor = file.get_tensor(name)
                 if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                     raise ValueError(
                         f"{path.name}: {name!r} has values that are no numbers (NaN or infinite).\n"
-                        "Every score would be one; train again, with a lower learning rate."
+                        "No score would be a number: download it again, or train again with a lower learning rate."
                     )
     except SafetensorError as error:
         raise ValueError(

@@ -1,29 +1,33 @@
 """`eval_results.json`: all that an adapter's card says in numbers, without anything of any user.
 
 It joins what `llmrec evaluate` measured, what the data directory says of itself and how the adapter was trained, and
-names the weights that this is true of by their hash.
+names what this is true of by a hash: weights, settings, and of a hybrid its items with all that was learned of each.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from llmrec.configuration import RecommenderConfig
+from safetensors.torch import load_file
+
+from llmrec.configuration import RecommenderConfig, read_json
 from llmrec.data.catalog import Catalog
 from llmrec.data.directory import sha256_of
+from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS
+from llmrec.text.template import TEMPLATE_NAME
 
 EVAL_RESULTS = "eval_results.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SUBJECT = "llmrec"
-CONFIG_AND_WEIGHTS = {
-    False: ("adapter_config.json", "adapter_model.safetensors"),
-    True: ("config.json", "model.safetensors"),
-}
-"""Names of configuration and weights, by whether the adapter was merged."""
+WEIGHTS = {False: (ADAPTER_WEIGHTS,), True: ("model.safetensors", "head.safetensors")}
+"""Names of the files of weights, by whether the adapter was merged."""
+WHEREABOUTS = ("base_model", "base_revision")
+"""Settings that say where the base model lies: `base_sha256` says which it is."""
 PERSONAL = "examples"
 """Examples of an audit's findings name users and what they did."""
 LORA = ("r", "lora_alpha", "lora_dropout", "target_modules")
@@ -49,10 +53,10 @@ def condense(
         training: `train_results.json` of the run.
 
     Returns:
-        A part for each of these, None where there is none; `model` and `results` name the weights by their hash.
+        A part for each of these, None where there is none; `model` names by a hash what the results are true of.
 
     Raises:
-        ValueError: if the results are those of other weights or other data, or of baselines alone.
+        ValueError: if the results are those of another model or other data, or of baselines alone.
     """
     model = describe_model(folder)
     if results is not None:
@@ -69,27 +73,44 @@ def condense(
 
 
 def describe_model(folder: Path) -> dict[str, Any]:
-    """Return the settings of a saved folder, its number of items and the hash of its weights."""
+    """Return the settings of a saved folder, its number of items, and the hash of what its scores depend on.
+
+    That hash is another one after more training, after a merge and under another popularity weight. For a hybrid, whose
+    scores hold what was learned of single items, it is also another one after these changed or stayed behind; without
+    residuals results hold for any items, for they name the data whose items were ranked.
+    """
     config = RecommenderConfig.load(folder)
-    settings, weights = CONFIG_AND_WEIGHTS[config.merged]
     described = {name: value for name, value in asdict(config).items() if name != "format_version"}
-    described["num_items"] = len(Catalog.read(folder / "items.parquet"))
-    described["weights_sha256"] = sha256_of(folder / weights)
     if not config.merged:
-        lora = json.loads((folder / settings).read_text(encoding="utf-8"))
+        lora = read_json(folder / ADAPTER_CONFIG)
         described["lora"] = {name: lora[name] for name in LORA if name in lora}
+    decides = {name: value for name, value in described.items() if name not in WHEREABOUTS}
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
+    for name in (*WEIGHTS[config.merged], TEMPLATE_NAME):
+        digest.update(bytes.fromhex(sha256_of(folder / name)))
+    items = Catalog.read(folder / ITEMS) if (folder / ITEMS).is_file() else None
+    if items is not None and (folder / ITEM_TABLES).is_file():
+        digest.update(items.frame.write_ndjson().encode())
+        for _, tensor in sorted(load_file(folder / ITEM_TABLES).items()):
+            digest.update(tensor.numpy().tobytes())
+    described["num_items"] = None if items is None else len(items)
+    described["model_sha256"] = digest.hexdigest()
     return described
 
 
 def check_subject(results: Record, model: Record, manifest: Record | None) -> None:
     """Raise ValueError unless the results are those of this model, and of the data of this manifest."""
     subject = results.get("subject")
-    if not subject:
-        raise ValueError("the results name no adapter: give those of `llmrec evaluate --model`, of this release.")
-    if subject["adapter_sha256"] != model["weights_sha256"]:
+    if not subject or not subject.get("model_sha256"):
         raise ValueError(
-            f"the results are those of other weights ({str(subject['adapter_sha256'])[:12]}) than the folder's "
-            f"({model['weights_sha256'][:12]}).\nEvaluate this model, and give its results."
+            "the results name no adapter: give those of `llmrec evaluate --model FOLDER`, of this release (by its name "
+            "on the Hub a model is not told from others)."
+        )
+    if subject["model_sha256"] != model["model_sha256"]:
+        raise ValueError(
+            f"the results are those of another model ({str(subject['model_sha256'])[:12]}) than the folder's "
+            f"({model['model_sha256'][:12]}): its weights, items or popularity weight are not what was evaluated.\n"
+            "Evaluate this model, and give its results."
         )
     if manifest is not None and manifest["sha256"] != results["protocol"].get("manifest_sha256"):
         raise ValueError(

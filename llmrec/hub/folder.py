@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from llmrec.configuration import CONFIG_NAME, RecommenderConfig
+from llmrec.configuration import CONFIG_NAME, RecommenderConfig, read_json
 from llmrec.data.catalog import Catalog
 from llmrec.data.directory import sha256_of
 from llmrec.hub.card import CARD, renewed_card
-from llmrec.hub.eval_results import EVAL_RESULTS, read_eval_results
+from llmrec.hub.eval_results import EVAL_RESULTS, describe_model, read_eval_results
 from llmrec.hub.merged import ADAPTATION, BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS, save_merged
+from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS
 from llmrec.hub.replacing import replaced_together
 from llmrec.models.adapter import inner
 from llmrec.models.items import ItemTable
@@ -43,12 +45,9 @@ from llmrec.models.modeling import RecModel
 from llmrec.text.processor import Processor
 from llmrec.text.template import TEMPLATE_NAME
 
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-ITEM_TABLES = "item_tables.safetensors"
 ITEM_EMBEDDINGS = "item_embeddings.safetensors"
-ITEMS = "items.parquet"
 TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 PROBE = "probe.json"
 DATA_MANIFEST = "data_manifest.json"
 TRAINING_SETTINGS = "training_settings.json"
@@ -58,7 +57,7 @@ OPTIONAL = (ITEM_TABLES, ITEM_EMBEDDINGS, ITEMS, PROBE, *RECORDS)
 FILES = (
     *(ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG_NAME, TEMPLATE_NAME, *OPTIONAL),
     *(BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS, ADAPTATION),
-    *(TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *(TOKENIZER, TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json"),
 )
 """What may be downloaded and read; nothing else ever is."""
 TABLES = ("input_residual", "output_residual", "bias", "counts")
@@ -73,6 +72,8 @@ def save_folder(
     config: RecommenderConfig,
     probe: Mapping[str, Any],
     records: Mapping[str, Mapping[str, Any]],
+    card: str | None = None,
+    repo_id: str | None = None,
 ) -> None:
     """Write everything inference needs to `folder`, whole or not at all; other files already there are left alone.
 
@@ -83,7 +84,9 @@ def save_folder(
         catalog: The items of the tables' rows; None leaves out both.
         config: Settings.
         probe: As `probe.make_probe` makes it.
-        records: Objects by file name, of `RECORDS`; results of another adapter than this are left out.
+        records: Objects by file name, of `RECORDS`; results of another model than this are left out, with a warning.
+        card: An earlier card, where the folder has none: what people wrote in it stays.
+        repo_id: Name on the Hub, which the card's example then loads.
 
     Raises:
         NotADirectoryError: if `folder` is a file.
@@ -112,16 +115,25 @@ def save_folder(
                 _save_rows(tensors, staged / ITEM_TABLES, _sources_of_tables(staged, config))
             _save_rows({"text": tables.text}, staged / ITEM_EMBEDDINGS, _sources_of_embeddings(staged, config))
         write_json({**probe, TOKENIZER: sha256_of(staged / TOKENIZER)}, staged / PROBE)
-        own = sha256_of(staged / weights_name(config))
-        measured = [records.get(EVAL_RESULTS), read_eval_results(target)]
-        found = next((one for one in measured if one and one["model"]["weights_sha256"] == own), None)
+        measured = [one for one in (records.get(EVAL_RESULTS), read_eval_results(target)) if one]
+        own = describe_model(staged)["model_sha256"] if measured else None
+        found = next((one for one in measured if one["model"].get("model_sha256") == own), None)
+        if measured and found is None:
+            warnings.warn(
+                f"{EVAL_RESULTS} is left out: weights, items or popularity weight are no longer those that were "
+                "evaluated. Evaluate what was saved.",
+                stacklevel=3,
+            )
         for name, record in {**records, EVAL_RESULTS: found}.items():
             assert name in RECORDS, name
             if record is not None:
                 write_json(record, staged / name)
-        card = renewed_card(staged, found, target / CARD) if catalog is not None else None  # its example names items
+        if (target / CARD).is_file():
+            card = (target / CARD).read_text(encoding="utf-8")
         if card is not None:
             (staged / CARD).write_text(card, encoding="utf-8")
+        if (renewed := renewed_card(staged, found, staged / CARD, repo_id)) is not None:
+            (staged / CARD).write_text(renewed, encoding="utf-8")
         for path in staged.rglob("*"):
             if path.is_file():
                 path.chmod(0o644)  # safetensors writes 0600
@@ -131,21 +143,6 @@ def write_json(values: Mapping[str, Any], path: Path) -> None:
     """Write an object as sorted JSON: equal objects give equal bytes."""
     text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     path.write_text(text, encoding="utf-8")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read an object.
-
-    Raises:
-        ValueError: if the file holds none.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        values = None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path.name} in {str(path.parent)!r} is no JSON object; save or download it again.")
-    return values
 
 
 def read_records(folder: Path) -> dict[str, dict[str, Any]]:
@@ -172,7 +169,7 @@ def _sources_of_tables(folder: Path, config: RecommenderConfig) -> dict[str, str
 
 
 def _sources_of_embeddings(folder: Path, config: RecommenderConfig) -> dict[str, str | None]:
-    made_of = (ITEMS, TEMPLATE_NAME, TOKENIZER, weights_name(config))
+    made_of = (ITEMS, TEMPLATE_NAME, TOKENIZER, TOKENIZER_CONFIG, weights_name(config))
     files = {name: sha256_of(folder / name) for name in made_of}
     return {**files, "base_sha256": config.base_sha256, "max_item_tokens": str(config.max_item_tokens)}
 

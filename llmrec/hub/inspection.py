@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmrec.configuration import CONFIG_NAME, RecommenderConfig
+from llmrec.checkpoints import check_token
+from llmrec.configuration import CONFIG_NAME, RecommenderConfig, read_json
 from llmrec.hub.checks import NEEDED, check_adapter_config, check_base_name
-from llmrec.hub.folder import ADAPTER_CONFIG, FILES, ITEMS, read_json
+from llmrec.hub.folder import FILES
+from llmrec.hub.names import ADAPTER_CONFIG, ITEMS
 from llmrec.hub.repository import explained
 from llmrec.text.template import TEMPLATE_NAME, PromptTemplate
 
@@ -49,6 +51,7 @@ def inspect(name: str, revision: str | None = None, token: str | None = None) ->
         FileNotFoundError: if there is no such folder or repository.
         PermissionError: if the Hub refuses.
     """
+    check_token(token)
     folder, published = Path(name), not Path(name).is_dir()
     commit = None
     if published:

@@ -11,15 +11,16 @@ import torch
 from llmrec.checkpoints import Checkpoint, resolve_checkpoint
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
-from llmrec.hub.folder import ITEMS, load_tables, read_item_embeddings
+from llmrec.hub.folder import load_tables, read_item_embeddings
 from llmrec.hub.merged import load_adaptation, load_heads
+from llmrec.hub.names import ITEMS
 from llmrec.models.adapter import load_adapter
 from llmrec.models.backbone import load_backbone, load_tokenizer
 from llmrec.models.candidate_heads import empty_candidate_head
 from llmrec.models.items import ItemTable
 from llmrec.models.merging import subtracted
 from llmrec.models.modeling import RecModel
-from llmrec.ranking.item_index import encode_catalog
+from llmrec.ranking.item_index import check_window, encode_catalog
 from llmrec.text.processor import Processor
 from llmrec.text.serializer import Serializer
 from llmrec.text.template import PromptTemplate
@@ -40,12 +41,16 @@ def load_model(
         items: what stands for the folder's own items where it holds none.
 
     Raises:
-        ValueError: if a file is damaged.
+        ValueError: if a file is damaged, a window does not fit the checkpoint, or the template needs attributes that
+            the given items lack.
     """
     serializer = Serializer(PromptTemplate.load(folder), has_clock=config.has_clock)
     processor = Processor(serializer, load_tokenizer(folder), config)
     backbone = load_backbone(checkpoint)
+    check_window(backbone, processor)
     adaptation = load_adaptation(folder, backbone) if config.merged else {}
+    if items is not None:
+        serializer.template.check_fields(set(items.frame.columns) - {"item_id"})
     own = Catalog.read(folder / ITEMS) if items is None or (folder / ITEMS).is_file() else None
     catalog = items if own is None else own
     assert catalog is not None

@@ -14,11 +14,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import AutoModel
 
 from llmrec.models.adapter import HEADS
+from llmrec.models.backbone import read_config
 from llmrec.models.merging import Adaptation
 from llmrec.models.modeling import RecModel
 
@@ -41,6 +43,34 @@ def save_merged(folder: Path, model: RecModel) -> None:
         for side, factor in zip(SIDES, pair, strict=True)
     }
     _save(factors, folder / ADAPTATION)
+
+
+def check_backbone_files(folder: Path) -> None:
+    """Refuse a backbone whose settings and weights do not go together, before anything of their size is made.
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    config = read_config(folder, str(folder))
+    if getattr(config, "quantization_config", None) is not None:
+        raise ValueError(f"{BACKBONE_CONFIG}: quantization_config is refused: a merged model is saved in float32.")
+    with safe_open(folder / BACKBONE_WEIGHTS, framework="pt") as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no dict)
+    try:
+        if config.num_hidden_layers > len(shapes):
+            raise ValueError(f"{config.num_hidden_layers:,} layers, but {len(shapes):,} tensors of weights")
+        with torch.device("meta"):
+            model = AutoModel.from_config(config, attn_implementation="eager", trust_remote_code=False)
+        tied = set(getattr(model, "all_tied_weights_keys", None) or ())
+        for name, weight in model.state_dict().items():
+            if name not in tied and not name.startswith("pooler.") and shapes.get(name) != tuple(weight.shape):
+                raise ValueError(f"{name} should be {tuple(weight.shape)}, found {shapes.get(name, 'nothing')}")
+    except Exception as error:  # whatever the settings of a stranger make of the library that reads them
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{BACKBONE_CONFIG} and {BACKBONE_WEIGHTS} of {str(folder)!r} do not go together: {reason}.\n"
+            "Export the model again."
+        ) from None
 
 
 def heads_of(model: RecModel) -> nn.ModuleDict:

@@ -2,7 +2,7 @@
 
 Nobody's history is in it. Events are items of the catalogue in the order of a hash of their ids, with gaps that follow
 no one, and texts of invented words; without a catalogue in the folder, invented words alone, so that the probe gives
-away no item either.
+away no item either. All are asked three days after the last event, which those that read now see.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from llmrec.text.request import Event
 
 TOLERANCE = 1e-3
 """Largest difference of a score (a logit): a hundred times what other CPUs and GPUs make of float32."""
+MAX_TOLERANCE = 0.1
 INVENTED = ("red paper lantern", "old harbour songs", "quiet winter drama", "steel garden chair")
 LENGTHS = (1, 4)
 """Events of the histories whose items are known."""
@@ -33,8 +34,8 @@ LIBRARIES = ("peft", "tokenizers", "torch", "transformers")
 class Opened(Protocol):
     """A history that was read and scores candidates."""
 
-    def score(self, candidates: Sequence[Any]) -> list[float]:
-        """Return a score per candidate."""
+    def score(self, candidates: Sequence[Any], now: int | None = None) -> list[float]:
+        """Return a score per candidate, asked at a moment in seconds."""
         ...
 
 
@@ -79,13 +80,14 @@ def make_probe(open_history: Open, catalog: Catalog, known: bool, made_with: Map
     histories = []
     for history, candidates in questions(catalog, known):
         opened, scored, scores = open_history(history), [], []
+        now = history[-1]["timestamp"] + GAPS[1]
         for candidate in candidates:
             try:
-                scores += [round(score, 6) for score in opened.score([candidate])]
+                scores += [round(score, 6) for score in opened.score([candidate], now)]
             except ValueError:  # its text is longer than a candidate may be
                 continue
             scored.append(candidate)
-        histories.append({"history": history, "candidates": scored, "scores": scores})
+        histories.append({"history": history, "now": now, "candidates": scored, "scores": scores})
     return {"histories": histories, "made_with": dict(made_with), "tolerance": TOLERANCE}
 
 
@@ -113,18 +115,37 @@ def replay(probe: Mapping[str, Any], open_history: Open, now: Mapping[str, Any])
         ValueError: if a score differs by more than the tolerance; the message has the largest difference and what is
             different today.
     """
+    check_probe(probe)
     differences = [0.0]
     for entry in probe["histories"]:
         if not entry["candidates"]:
             continue
-        found = open_history(entry["history"]).score(entry["candidates"])
+        found = open_history(entry["history"]).score(entry["candidates"], entry.get("now"))
         differences += [abs(one - two) for one, two in zip(found, entry["scores"], strict=True)]
     worst = max(differences, key=lambda difference: (difference != difference, difference))  # NaN is the worst
     if not worst <= probe["tolerance"]:
+        cause = likely_cause(probe.get("made_with", {}), now)
         raise ValueError(
             f"the adapter does not compute what it computed when it was saved: a score of probe.json differs by "
-            f"{worst:.3g}, more than {probe['tolerance']:g}.\nLikely cause: {likely_cause(probe['made_with'], now)}.\n"
+            f"{worst:.3g}, more than {probe['tolerance']:g}.\nLikely cause: {cause}.\n"
             "Load with verify=False to use it all the same."
+        )
+
+
+def check_probe(probe: Mapping[str, Any]) -> None:
+    """Raise ValueError unless a probe has histories with a score per candidate, and a tolerance that can fail."""
+    histories, tolerance = probe.get("histories"), probe.get("tolerance")
+
+    def sound(entry: Any) -> bool:
+        asked = [entry.get(name) for name in ("history", "candidates", "scores")] if isinstance(entry, dict) else []
+        lists = [each for each in asked if isinstance(each, list)]
+        return len(lists) == 3 and len(lists[1]) == len(lists[2])
+
+    if not isinstance(histories, list) or not histories or not all(map(sound, histories)):
+        raise ValueError("probe.json holds no histories with a score per candidate; save or download it again.")
+    if not isinstance(tolerance, (int, float)) or not 0 <= tolerance <= MAX_TOLERANCE:
+        raise ValueError(
+            f"probe.json: tolerance {tolerance!r} is not in [0, {MAX_TOLERANCE}]: nothing would be proved."
         )
 
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 STAGED = ".saving"
 COMMITTED = ".saved"
 GONE = ".gone.json"
 """In a staged folder: names of files that the new save no longer has."""
+PLAIN_NAME = re.compile(r"\w[\w.-]*")
 
 
 @contextmanager
@@ -52,17 +55,37 @@ def replaced_together(folder: Path, owned: Iterable[str]) -> Iterator[Path]:
 def finish(folder: Path) -> None:
     """Put the files of a save that was interrupted, or of one that is being finished, in their places.
 
-    Two processes may do it at once.
+    Two processes may do it at once. The folder may be a stranger's: nothing outside it is written or deleted.
+
+    Raises:
+        ValueError: if what stands there names files outside the folder; nothing was touched then.
     """
-    committed = folder / COMMITTED
+    committed, root = folder / COMMITTED, folder.resolve()
     if not committed.is_dir():
         return
-    for path in sorted(path for path in committed.rglob("*") if path.is_file() and path.name != GONE):
-        place = folder / path.relative_to(committed)
-        place.parent.mkdir(exist_ok=True)
+    gone = _gone(committed)
+    paths = sorted(path for path in committed.rglob("*") if path.is_file() and path.name != GONE)
+    places = [folder / path.relative_to(committed) for path in paths]
+    inside = all(place.parent.resolve().is_relative_to(root) for place in places)
+    if committed.is_symlink() or not inside or not all(isinstance(n, str) and PLAIN_NAME.fullmatch(n) for n in gone):
+        raise ValueError(
+            f"{str(committed)!r} is no save that was interrupted: it names files outside the folder.\n"
+            "Delete it if you trust the other files, or get the adapter again."
+        )
+    for path, place in zip(paths, places, strict=True):
         with suppress(FileNotFoundError):  # another process was faster
+            place.parent.mkdir(exist_ok=True)
             os.replace(path, place)
-    with suppress(FileNotFoundError):
-        for name in json.loads((committed / GONE).read_text(encoding="utf-8")):
-            (folder / name).unlink(missing_ok=True)
+    for name in gone:
+        (folder / name).unlink(missing_ok=True)
     shutil.rmtree(committed, ignore_errors=True)
+
+
+def _gone(committed: Path) -> list[Any]:
+    try:
+        found = json.loads((committed / GONE).read_text(encoding="utf-8"))
+    except FileNotFoundError:  # another process was faster
+        return []
+    except (ValueError, RecursionError):
+        return [None]
+    return found if isinstance(found, list) else [found]

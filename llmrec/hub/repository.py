@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from llmrec.checkpoints import check_token
 from llmrec.hub.checks import REFUSED_PICKLE
-from llmrec.hub.folder import ADAPTER_WEIGHTS, FILES
+from llmrec.hub.folder import FILES
+from llmrec.hub.names import ADAPTER_WEIGHTS
 
 
 @contextlib.contextmanager
@@ -17,6 +20,7 @@ def explained(what: str, name: str, revision: str | None) -> Iterator[None]:
     Raises:
         PermissionError: if the Hub refuses.
         FileNotFoundError: if there is no such repository or revision, or no network and nothing in the cache.
+        ConnectionError: if the Hub cannot be reached for what no cache has.
     """
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -24,6 +28,7 @@ def explained(what: str, name: str, revision: str | None) -> Iterator[None]:
         HFValidationError,
         LocalEntryNotFoundError,
         LocalTokenNotFoundError,
+        OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -52,10 +57,23 @@ def explained(what: str, name: str, revision: str | None) -> Iterator[None]:
         if status in (401, 403):
             raise PermissionError(f"{what} {name!r}: the Hub refuses you ({reason}).\nIs the token right?") from None
         raise FileNotFoundError(f"no {what} {name!r}: no such folder, and the Hub said: {reason}") from None
+    except OfflineModeIsEnabled:
+        raise ConnectionError(f"{what} {name!r}: the Hub is not asked while HF_HUB_OFFLINE is set; unset it.") from None
+    except Exception as error:
+        if not type(error).__module__.startswith("httpx"):  # the client's client, whose name changes with its version
+            raise
+        reason = type(error).__name__  # its text may hold what was sent
+        raise ConnectionError(
+            f"{what} {name!r}: the Hub cannot be reached ({reason}). Try again when the network is there."
+        ) from None
 
 
 def fetch_folder(name: str, revision: str | None = None, token: str | None = None) -> Path:
     """Return the folder of an adapter on the Hub, downloaded or from the cache: its known files and no others.
+
+    What was downloaded before is this user's own and is used even where the Hub does not answer any more, or refuses
+    the token, as the Hub's client does. Unless the client is set offline, a warning then gives the reason and the
+    commit, for the copy may be an old one.
 
     Args:
         name: `owner/name`.
@@ -65,12 +83,19 @@ def fetch_folder(name: str, revision: str | None = None, token: str | None = Non
     Raises:
         PermissionError: if the repository is gated, or the Hub refuses the token.
         FileNotFoundError: if there is none of that name or revision.
-        ValueError: if its weights are pickles.
+        ValueError: if its weights are pickles, or the token is none.
     """
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, is_offline_mode, snapshot_download
 
+    check_token(token)
     with explained("adapter", name, revision):
         folder = Path(snapshot_download(name, revision=revision, token=token, allow_patterns=list(FILES)))
+    try:
+        with explained("adapter", name, revision):
+            HfApi(token=token).model_info(name, revision=revision)
+    except (PermissionError, FileNotFoundError, ConnectionError) as refusal:
+        if not is_offline_mode():
+            warnings.warn(f"{refusal}\nThe copy in the cache, of commit {folder.name}, is used.", stacklevel=3)
     if (folder / ADAPTER_WEIGHTS).is_file():
         return folder
     with contextlib.suppress(PermissionError, FileNotFoundError), explained("adapter", name, revision):
@@ -104,10 +129,11 @@ def push_folder(
 
     Raises:
         PermissionError: if the Hub refuses.
-        ValueError: if the repository is public and was to be private.
+        ValueError: if the repository is public and was to be private, or the token is none.
     """
     from huggingface_hub import HfApi
 
+    check_token(token)
     api = HfApi(token=token)
     with explained("model" if kind == "model" else "data set", name, revision):
         api.create_repo(name, private=private, repo_type=kind, exist_ok=True)

@@ -78,8 +78,12 @@ def load_adapter(model: RecModel, folder: Path) -> PeftModel:
             adapted = PeftModel.from_pretrained(model, str(folder))
         except KeyError as error:
             raise ValueError(f"the adapter in {str(folder)!r} is incomplete: it lacks {error}.") from None
-        except RuntimeError as error:
-            raise ValueError(f"the adapter in {str(folder)!r} does not fit its base: {str(error)[:200]}") from None
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"the adapter in {str(folder)!r} does not fit its base: {reason}.\n"
+                "Give the base it was trained on with base_model=, or download the adapter again."
+            ) from None
     for warning in caught:
         if "missing adapter keys" in str(warning.message):
             raise ValueError(f"the adapter in {str(folder)!r} is incomplete: {str(warning.message)[:200]}")

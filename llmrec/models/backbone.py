@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,11 +41,12 @@ def load_backbone(
         attention_dropout: share of attention weights that training leaves out; None keeps the checkpoint's own.
 
     Raises:
-        ValueError: if the architecture cannot take llmrec's masks, or the attention implementation is not supported.
+        ValueError: if the architecture cannot take llmrec's masks, the attention implementation is not supported, or
+            the settings ask for what is no plain checkpoint.
     """
     if attn_implementation is not None and attn_implementation not in ATTENTION:
         raise ValueError(f"attn_implementation={attn_implementation!r} is not one of {', '.join(ATTENTION)}.")
-    config = AutoConfig.from_pretrained(checkpoint.path, trust_remote_code=False)
+    config = read_config(checkpoint.path, checkpoint.name)
     if getattr(config, "is_encoder_decoder", False):
         raise ValueError(
             f"{checkpoint.name!r} is an encoder-decoder ({config.model_type}); give an encoder or a decoder."
@@ -58,7 +60,7 @@ def load_backbone(
         dtype=torch.float32,
         use_safetensors=True,
         trust_remote_code=False,
-        attn_implementation=attn_implementation,
+        attn_implementation=attn_implementation,  # None too: never what config.json names, which may be a kernel's code
     )
     if hasattr(backbone, "pooler"):
         backbone.pooler = None  # unused: states are pooled per event
@@ -66,12 +68,53 @@ def load_backbone(
     return backbone
 
 
+def read_config(folder: Path, name: str) -> Any:
+    """Read the settings of a checkpoint, which may be a stranger's.
+
+    Raises:
+        ValueError: if they are none of an architecture that transformers has, or there are an adapter's beside them,
+            which transformers would load unasked.
+    """
+    if (folder / "adapter_config.json").exists():
+        raise ValueError(
+            f"{name!r} is a checkpoint with an adapter beside it (adapter_config.json), which would be loaded unasked."
+            "\nGive a checkpoint of a whole model."
+        )
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except OSError:
+        raise
+    except Exception as error:  # whatever the file of a stranger makes of the library that reads it
+        raise ValueError(
+            f"config.json of {name!r} is none of an architecture that transformers has: {_reason(error)}.\n"
+            "llmrec runs no code of a repository; give a checkpoint such as a BERT or a Llama."
+        ) from None
+
+
 def load_tokenizer(folder: Any) -> Any:
-    """Load the fast tokenizer of a checkpoint or saved folder; it never pads or cuts by itself here."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    if not tokenizer.is_fast:
+    """Load the fast tokenizer of a checkpoint or saved folder; it never pads or cuts by itself here.
+
+    Raises:
+        ValueError: if its files are no fast tokenizer, or need code of their own.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        fast = getattr(tokenizer, "is_fast", False) and bool(tokenizer("a word"))
+    except OSError:
+        raise
+    except Exception as error:  # whatever the files of a stranger make of the libraries that read them
+        raise ValueError(
+            f"{str(folder)!r} has no tokenizer that can be read: {_reason(error)}.\nllmrec reads a fast tokenizer "
+            "(tokenizer.json, tokenizer_config.json) and runs no code of a repository; save or download it again."
+        ) from None
+    if not fast:
         raise ValueError(f"{str(folder)!r} has no fast tokenizer (tokenizer.json), which llmrec needs.")
     return tokenizer
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of what a library says."""
+    return f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0][:200]}"
 
 
 def position_offset(backbone: nn.Module) -> int:
@@ -126,7 +169,12 @@ def output_vectors(backbone: PreTrainedModel, checkpoint: Checkpoint, tokens: li
         embeddings: Any = backbone.get_input_embeddings()
         return embeddings.weight[tokens].detach().clone()
     loaded: Any = AutoModelForCausalLM.from_pretrained(
-        checkpoint.path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        checkpoint.path,
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=False,
+        attn_implementation=None,
+        output_loading_info=True,
     )
     whole, report = loaded
     if report["missing_keys"]:  # they would be random numbers

@@ -29,7 +29,12 @@ def token_head(checkpoint: Checkpoint, causal: bool) -> tuple[nn.Module, bool]:
     """
     kind: Any = AutoModelForCausalLM if causal else AutoModelForMaskedLM
     whole, report = kind.from_pretrained(
-        checkpoint.path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        checkpoint.path,
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=False,
+        attn_implementation=None,
+        output_loading_info=True,
     )
     heads = [module for name, module in whole.named_children() if name != whole.base_model_prefix]
     if len(heads) != 1:

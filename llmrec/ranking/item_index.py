@@ -65,12 +65,8 @@ def encode_texts(
     return F.normalize(vectors[[lookup[text] for text in texts]], dim=-1)
 
 
-def encode_catalog(backbone: PreTrainedModel, processor: Processor, catalog: Catalog, progress: bool = False) -> Tensor:
-    """Return the frozen text embeddings (N, D) of a catalogue.
-
-    Raises:
-        ValueError: if a full window does not fit the checkpoint's positions.
-    """
+def check_window(backbone: PreTrainedModel, processor: Processor) -> None:
+    """Raise ValueError unless a full window fits the checkpoint's positions."""
     config = processor.config
     queried = MAX_QUERY_TOKENS if processor.asks_now else 0
     if config.max_tokens + config.max_vector_events + queried > max_positions(backbone):
@@ -79,8 +75,17 @@ def encode_catalog(backbone: PreTrainedModel, processor: Processor, catalog: Cat
             f"max_tokens={config.max_tokens!r} + max_vector_events={config.max_vector_events!r}{behind} exceed the "
             f"{max_positions(backbone)} positions of the checkpoint: lower one of them."
         )
+
+
+def encode_catalog(backbone: PreTrainedModel, processor: Processor, catalog: Catalog, progress: bool = False) -> Tensor:
+    """Return the frozen text embeddings (N, D) of a catalogue.
+
+    Raises:
+        ValueError: if a full window does not fit the checkpoint's positions.
+    """
+    check_window(backbone, processor)
     texts = [processor.item_text(catalog.attributes(index)) for index in range(len(catalog))]
-    limit = min(config.max_item_tokens, max_positions(backbone))
+    limit = min(processor.config.max_item_tokens, max_positions(backbone))
     return encode_texts(backbone, processor.tokenizer, texts, limit, progress)
 
 

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+from llmrec.configuration import read_json
+
 TEMPLATE_NAME = "prompt.json"
 TIME_FIELDS = frozenset({"gap", "weekday", "daypart"})
 """Fields of a moment: the time since the event before, the weekday, the part of the day."""
@@ -80,8 +82,10 @@ class PromptTemplate:
                 f"query pattern {self.query!r} uses {others}: of what comes next only the time is known.\n"
                 f"Use some of {', '.join(sorted(TIME_FIELDS))}."
             )
-        object.__setattr__(self, "answers", tuple(self.answers))  # JSON has lists
-        if len(self.answers) != 2 or len(set(self.answers)) != 2 or not all(isinstance(w, str) for w in self.answers):
+        if isinstance(self.answers, list):  # JSON has no tuples
+            object.__setattr__(self, "answers", tuple(self.answers))
+        words = self.answers if isinstance(self.answers, tuple) else ()
+        if len(words) != 2 or not all(isinstance(word, str) for word in words) or words[0] == words[1]:
             raise ValueError(f"answers {self.answers!r}: give two different words, for yes and for no.")
         if not isinstance(self.max_words, Mapping):
             raise ValueError(f"max_words {self.max_words!r} is no object of fields and their numbers of words.")
@@ -98,6 +102,11 @@ class PromptTemplate:
     def fields(self) -> frozenset[str]:
         """Names of the item attributes that the patterns use."""
         return frozenset().union(*(field_names(pattern) for _, pattern in self._patterns)) - EVENT_FIELDS
+
+    @property
+    def required_fields(self) -> frozenset[str]:
+        """Names of the item attributes that stand outside brackets somewhere."""
+        return frozenset().union(*(required_names(pattern) for _, pattern in self._patterns)) - EVENT_FIELDS
 
     def check_fields(self, available: frozenset[str] | set[str]) -> None:
         """Raise ValueError if a field outside brackets is not among the `available` attributes."""
@@ -126,12 +135,9 @@ class PromptTemplate:
         if not path.is_file():
             names = ", ".join(sorted(file.stem for file in prompts_folder().glob("*.json")))
             raise FileNotFoundError(f"no template {str(source)!r}: give a .json file, or one of: {names}.")
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:  # no JSON, or no UTF-8
-            raise ValueError(f"template {str(path)!r} is not JSON: {error}.") from None
+        values = read_json(path)
         known = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or set(values) - known:
+        if set(values) - known:
             raise ValueError(f"template {str(path)!r} must be an object with the keys {', '.join(sorted(known))}.")
         return cls(**values)
 
@@ -200,7 +206,10 @@ def _segments(pattern: str) -> list[tuple[bool, tuple[str, ...], str]]:
         name, bracket = match[1], match[2]
         if name is not None:
             if not name.isidentifier():
-                raise ValueError(f"field {match[0]!r} in pattern {pattern!r} is not a bare name such as {{title}}.")
+                raise ValueError(
+                    f"field {match[0]!r} in pattern {pattern!r} is not a bare name such as {{title}}.\n"
+                    "Name an attribute of the items, or a time, and nothing of it."
+                )
             names.append(name)
         elif bracket == ("]" if optional else "["):
             close(match.start())

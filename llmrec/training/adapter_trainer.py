@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer
 
-from llmrec.hub.folder import ADAPTER_WEIGHTS, load_tables
+from llmrec.hub.folder import load_tables
+from llmrec.hub.names import ADAPTER_WEIGHTS
 from llmrec.hub.replacing import finish
 from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
-from llmrec.hub.folder import ADAPTER_CONFIG, ITEM_TABLES, ITEMS
+from llmrec.hub.names import ADAPTER_CONFIG, ITEM_TABLES, ITEMS
 from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
 from llmrec.text.template import PromptTemplate

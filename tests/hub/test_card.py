@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from llmrec.commands.card import read_data
 from llmrec.commands.main import run
 from llmrec.evaluation.labelled_cases import LabelledCases
 from llmrec.evaluation.pair_results import pair_results
-from llmrec.hub.card import card_text, renewed_card, write_card
+from llmrec.hub.card import card_text, renewed_card
 from llmrec.hub.eval_results import condense, describe_model
 
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
@@ -62,7 +63,7 @@ def data(tmp_path_factory) -> Path:
 def results_of(folder: Path, data: Path) -> dict:
     """Made-up results that say they are of this folder's weights and this data."""
     results = fake_results()
-    results["subject"]["adapter_sha256"] = describe_model(folder)["weights_sha256"]
+    results["subject"]["model_sha256"] = describe_model(folder)["model_sha256"]
     results["protocol"]["manifest_sha256"] = read_data(str(data))[0]["sha256"]
     return results
 
@@ -206,9 +207,9 @@ def test_what_is_missing_is_said_and_no_number_stands_there(saved):
 
 
 def test_results_of_other_weights_are_not_repeated(folder, record):
-    record["model"]["weights_sha256"] = "0" * 64
+    record["model"]["model_sha256"] = "0" * 64
     card = card_text(folder, record)
-    assert card.count("was measured on other weights than these") == 2 and "0.1040" not in card
+    assert card.count("was measured on another model than this") == 2 and "0.1040" not in card
     assert "model-index" not in card
 
 
@@ -233,20 +234,22 @@ def test_the_example_runs(checkpoints, tmp_path):
 
 
 def test_the_example_loads_the_hub_name_that_it_is_given(folder):
-    assert write_card(folder, "someone/films")
+    (folder / "README.md").write_text(renewed_card(folder, None, folder / "README.md", "someone/films"))
     assert 'from_pretrained("someone/films")' in (folder / "README.md").read_text()
-    assert write_card(folder)  # the name stays
+    assert run("card", options(folder)) == 0  # the name stays
     assert 'from_pretrained("someone/films")' in (folder / "README.md").read_text()
 
 
-def test_what_people_write_stays(folder):
+def test_what_people_write_stays(folder, checkpoints):
+    base = str(checkpoints["bert"])
     path = folder / "README.md"
     text = path.read_text()
     path.write_text(text.replace("library_name: peft", "library_name: peft\nlicense: mit\nlanguage:\n- en"))
-    assert write_card(folder)
+    assert run("card", options(folder)) == 0
     assert front_matter(path.read_text())["license"] == "mit" and front_matter(path.read_text())["language"] == ["en"]
     path.write_text("# Mine\n")
-    assert not write_card(folder) and renewed_card(folder, None, path) is None
+    assert renewed_card(folder, None, path) is None
+    Recommender.from_pretrained(folder, base_model=base).save_pretrained(folder)
     assert path.read_text() == "# Mine\n"
 
 
@@ -258,7 +261,8 @@ def test_saving_again_keeps_results_while_they_hold(checkpoints, data, tmp_path)
     (folder / "eval_results.json").write_text(json.dumps(record))
     Recommender.from_pretrained(folder).save_pretrained(folder)
     assert "| llmrec | 0.1040" in (folder / "README.md").read_text()
-    randomise(recommender, seed=5).save_pretrained(folder)
+    with pytest.warns(UserWarning, match="eval_results.json is left out"):
+        randomise(recommender, seed=5).save_pretrained(folder)
     assert not (folder / "eval_results.json").exists()  # of weights that are gone
     assert "0.1040" not in (folder / "README.md").read_text()
 
@@ -336,7 +340,7 @@ def test_the_command_refuses_what_does_not_belong_together(folder, data, results
     refused("those of other data than", results=results_dir, data_dir=other)
     results = json.loads((results_dir / "results.json").read_text())
     for subject, message in (
-        ({**results["subject"], "adapter_sha256": "1" * 64}, "those of other weights"),
+        ({**results["subject"], "model_sha256": "1" * 64}, "those of another model"),
         (None, "the results name no adapter"),
     ):
         (results_dir / "results.json").write_text(json.dumps({**results, "subject": subject}))
@@ -352,3 +356,87 @@ def test_a_merged_model_has_a_card_of_its_kind(checkpoints, tmp_path):
     card = (tmp_path / "README.md").read_text()
     assert front_matter(card)["library_name"] == "transformers" and "lora" not in front_matter(card)["tags"]
     assert "`AutoModel.from_pretrained` loads the backbone alone" in card
+
+
+def changed_weight(recommender: Recommender) -> None:
+    recommender.popularity_weight = 0.5
+
+
+CHANGES = {
+    "popularity weight": changed_weight,
+    "an item more": lambda one: one.items.add([{"item_id": "new", "title": "green ladder"}]),
+    "other words": lambda one: one.items.update([{"item_id": "i05", "title": "red tape"}]),
+    "an item less": lambda one: one.items.remove(["i05"]),
+    "more training": lambda one: randomise(one, seed=5),
+}
+
+
+@pytest.fixture
+def evaluated(checkpoints, data, tmp_path) -> Path:
+    """A saved hybrid with results."""
+    folder = tmp_path / "evaluated"
+    randomise(tiny_recommender(checkpoints["bert"])).save_pretrained(folder)
+    record = condense(folder, results_of(folder, data), read_data(str(data))[0])
+    (folder / "eval_results.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.mark.parametrize("change", sorted(CHANGES))
+def test_results_of_what_has_changed_since_leave_and_are_refused(evaluated, data, tmp_path, capsys, change):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "results.json").write_text(json.dumps(results_of(evaluated, data)))
+    recommender = Recommender.from_pretrained(evaluated)
+    for weight in recommender.model.parameters():
+        weight.requires_grad_(True)
+    CHANGES[change](recommender)
+    with pytest.warns(UserWarning, match=r"eval_results.json is left out: .*Evaluate what was saved"):
+        recommender.save_pretrained(evaluated)
+    assert not (evaluated / "eval_results.json").exists()
+    assert "0.1040" not in (evaluated / "README.md").read_text()
+    assert run("card", options(evaluated, results=tmp_path / "results")) == 2
+    assert "those of another model" in capsys.readouterr().err
+    assert not (evaluated / "eval_results.json").exists()
+
+
+def test_results_travel_with_what_has_not_changed(evaluated, tmp_path, recwarn):
+    """To another folder, from which the base lies elsewhere."""
+    Recommender.from_pretrained(evaluated).save_pretrained(tmp_path / "far" / "away")
+    assert "| llmrec | 0.1040" in (tmp_path / "far" / "away" / "README.md").read_text()
+    assert not [one for one in recwarn if "left out" in str(one.message)]
+
+
+@pytest.mark.parametrize("hybrid", [True, False])
+def test_without_its_items_results_are_those_of_a_model_without_residuals_alone(checkpoints, data, tmp_path, hybrid):
+    folder = tmp_path / "run"
+    recommender = randomise(tiny_recommender(checkpoints["bert"], hybrid=hybrid))
+    recommender.save_pretrained(folder)
+    recommender.records["eval_results.json"] = condense(folder, results_of(folder, data))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        recommender.save_pretrained(tmp_path / "light", catalog=False)
+    card = (tmp_path / "light" / "README.md").read_text()
+    assert ("0.1040" in card) == (not hybrid) == (tmp_path / "light" / "eval_results.json").exists()
+    assert any("is left out" in str(one.message) for one in caught) == hybrid
+
+
+def test_an_adapter_without_items_has_a_card_whose_example_runs(checkpoints, data, tmp_path, capsys):
+    folder, results = tmp_path / "light", tmp_path / "results"
+    randomise(tiny_recommender(checkpoints["bert"])).save_pretrained(folder, catalog=False)
+    assert {path.name for path in folder.iterdir()} & {"items.parquet", "item_tables.safetensors"} == set()
+    written = (folder / "README.md").read_text()
+    assert run("card", options(folder)) == 0
+    assert (folder / "README.md").read_text() == written
+    [code] = re.findall(r"```python\n(.*?)```", written, re.DOTALL)
+    assert len(code.strip().splitlines()) - 1 == 5
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert {row.split()[1] for row in done.stdout.splitlines()} == {"3"}  # the one that the history lacks
+    # It can be measured, with the items of data, and then has numbers of its own.
+    asked = ["--data_dir", str(data), "--model", str(folder), "--output_dir", str(results), "--shuffles", "false"]
+    assert run("evaluate", asked) == 0
+    assert run("card", [*options(folder, results=results), "--data_dir", str(data)]) == 0
+    record, card = json.loads((folder / "eval_results.json").read_text()), (folder / "README.md").read_text()
+    assert record["results"]["systems"]["llmrec"] and record["model"]["num_items"] is None
+    assert unaccounted(without_code(card), record) == []

@@ -21,7 +21,8 @@ from llmrec.commands.main import run
 from llmrec.data.catalog import Catalog
 from llmrec.data.directory import sha256_of
 from llmrec.hub.checks import check_base_name
-from llmrec.hub.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_EMBEDDINGS, ITEM_TABLES, ITEMS
+from llmrec.hub.folder import ITEM_EMBEDDINGS
+from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS
 from llmrec.recommender import Recommender
 
 CONFIG = "llmrec_config.json"
@@ -209,17 +210,22 @@ def test_paths_are_no_names_of_bases(name):
         check_base_name(name)
 
 
-def test_a_folder_of_format_2_is_read(good, tmp_path):
-    folder = shutil.copytree(good, tmp_path / "run")
-    change_json(CONFIG, format_version=2)(folder)
+@pytest.mark.parametrize(("version", "hybrid"), [(1, False), (2, False), (2, True)])
+def test_a_folder_of_an_older_format_is_read_and_saved_as_the_newest(checkpoints, tmp_path, version, hybrid):
+    """They had no probe, their tensors no more than the digest of the items, and 1 knew no popularity weight."""
+    new = randomise(tiny_recommender(checkpoints["bert"], hybrid=hybrid))
+    new.save_pretrained(folder := tmp_path / "run")
+    settings = json.loads((folder / CONFIG).read_text()) | {"format_version": version}
+    if version == 1:
+        del settings["popularity_weight"]
+    (folder / CONFIG).write_text(json.dumps(settings))
     (folder / "probe.json").unlink()
-    for name in (ITEM_TABLES, ITEM_EMBEDDINGS):
+    for name in (ITEM_TABLES, ITEM_EMBEDDINGS) if hybrid else (ITEM_EMBEDDINGS,):
         save_file(load_file(folder / name), folder / name, {ITEMS: sha256_of(folder / ITEMS)})
-    old, new = Recommender.from_pretrained(folder), Recommender.from_pretrained(good)
-    history = [{"item_id": "i03"}]
+    old, history = Recommender.from_pretrained(folder), [{"item_id": "i03"}]
     assert old.score(history, ["i05"]) == pytest.approx(new.score(history, ["i05"]), abs=1e-6)
     old.save_pretrained(folder)
-    assert json.loads((folder / CONFIG).read_text())["format_version"] == 3
+    assert json.loads((folder / CONFIG).read_text())["format_version"] == 3 and (folder / "probe.json").is_file()
     smaller_catalogue(folder)
     with pytest.raises(ValueError, match=r"another items.parquet"):
         Recommender.from_pretrained(folder)

@@ -54,7 +54,7 @@ def test_without_a_catalogue_the_probe_names_no_item(saved):
 def test_expected_scores_are_those_of_the_recommender(saved):
     recommender, folder = saved
     for entry in json.loads((folder / "probe.json").read_text())["histories"]:
-        found = recommender.score(entry["history"], entry["candidates"])
+        found = recommender.score(entry["history"], entry["candidates"], entry["now"])
         assert found == pytest.approx(entry["scores"], abs=1e-4)
         assert len(entry["scores"]) >= 2
 
@@ -87,7 +87,7 @@ def test_a_nan_is_the_largest_difference(saved):
     probe = json.loads((saved[1] / "probe.json").read_text())
 
     class Broken:
-        def score(self, candidates):
+        def score(self, candidates, now=None):
             return [float("nan"), *[0.0] * (len(candidates) - 1)]
 
     with pytest.raises(ValueError, match="differs by nan"):

@@ -17,7 +17,7 @@ from tiny_recommenders import randomise, tiny_recommender
 from llmrec import recommender as module
 from llmrec.hub import folder as folder_module
 from llmrec.hub.folder import TOKENIZER
-from llmrec.hub.replacing import COMMITTED, STAGED, finish, replaced_together
+from llmrec.hub.replacing import COMMITTED, GONE, STAGED, finish, replaced_together
 from llmrec.recommender import Recommender
 
 TOUCHING = {
@@ -143,3 +143,47 @@ def test_an_error_leaves_the_folder_as_it_was(tmp_path):
         raise OSError("disk full")
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"a.json"}
     assert (tmp_path / "run" / "a.json").read_text() == "old"
+
+
+def escape_by_name(folder: Path) -> None:
+    (folder / COMMITTED).mkdir()
+    (folder / COMMITTED / GONE).write_text(json.dumps(["a.json", "../mine/letter.txt"]))
+
+
+def escape_by_absolute_name(folder: Path) -> None:
+    (folder / COMMITTED).mkdir()
+    (folder / COMMITTED / GONE).write_text(json.dumps([str(folder.parent / "mine" / "letter.txt")]))
+
+
+def escape_by_linked_folder(folder: Path) -> None:
+    (folder / COMMITTED / "out").mkdir(parents=True)
+    (folder / COMMITTED / "out" / "letter.txt").write_text("theirs")
+    (folder / "out").symlink_to(folder.parent / "mine")
+
+
+def escape_by_linked_save(folder: Path) -> None:
+    (folder / COMMITTED).symlink_to(folder.parent / "mine")
+
+
+@pytest.mark.parametrize("content", ["..", ["x"], {"x": 1}, None])
+def test_names_that_are_none_are_refused(tmp_path, content):
+    write(tmp_path, {"a.json": "a"})
+    (tmp_path / COMMITTED).mkdir()
+    (tmp_path / COMMITTED / GONE).write_text(json.dumps([content]))
+    with pytest.raises(ValueError, match="names files outside the folder"):
+        finish(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "escape", [escape_by_name, escape_by_absolute_name, escape_by_linked_folder, escape_by_linked_save]
+)
+def test_a_strangers_folder_cannot_reach_outside_itself(tmp_path, escape):
+    """`finish` runs whenever a folder is loaded: a folder that came from elsewhere may hold any journal."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("mine")
+    write(tmp_path / "theirs", {"a.json": "a"})
+    escape(tmp_path / "theirs")
+    with pytest.raises(ValueError, match=r"names files outside the folder(.|\n)*Delete it"):
+        Recommender.from_pretrained(tmp_path / "theirs")
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "mine"
+    assert (tmp_path / "theirs" / "a.json").read_text() == "a"  # nothing was done of the rest either

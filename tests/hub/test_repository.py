@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from llmrec.commands.main import run
 from llmrec.data.directory import MANIFEST, DataDirectory
 from llmrec.hub.data_sets import open_data
 from llmrec.hub.folder import FILES
+from llmrec.hub.inspection import inspect
 from llmrec.recommender import Recommender
 
 BASE = "tester/pushed-bert"
@@ -109,6 +111,40 @@ def test_a_wrong_token_is_not_let_in_and_not_told(hub, recommender):
     assert "hf_a_wrong_token" not in str(caught.value)
 
 
+@pytest.mark.parametrize("stranger", ["hf_a_strangers_token", False])
+def test_what_was_downloaded_before_is_used_with_the_reason_told(hub, recommender, stranger):
+    """The Hub's client falls back to the cache, which is the user's own: nobody shall take an old copy for new."""
+    name = f"tester/hidden-{bool(stranger)}".lower()
+    commit = recommender.push_to_hub(name, private=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        Recommender.from_pretrained(name)
+    if not stranger:
+        del hub.repositories["model", name]
+    with pytest.warns(
+        UserWarning, match=f"no such repository, or it is private(.|\n)*of commit {commit}, is used"
+    ) as told:
+        cached = Recommender.from_pretrained(name, token=stranger or None)
+    assert scores(cached) == pytest.approx(scores(recommender), abs=1e-6)
+    assert not any("hf_a_strangers_token" in str(one.message) for one in told)
+    with pytest.raises(FileNotFoundError, match="no such repository, or it is private"):
+        Recommender.from_pretrained(f"{name}-never-seen", token=stranger or None)
+
+
+def test_a_private_adapter_that_was_never_downloaded_is_not_read_with_a_strangers_token(hub, recommender):
+    recommender.push_to_hub("tester/unseen", private=True)
+    with pytest.raises(FileNotFoundError, match="it is private and you are not logged in"):
+        Recommender.from_pretrained("tester/unseen", token="hf_a_strangers_token")
+
+
+def test_without_a_network_the_error_is_a_sentence(hub, recommender, monkeypatch):
+    dead = HfApi(endpoint="http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda token=None: dead)
+    for ask in (lambda: recommender.push_to_hub("tester/dead"), lambda: inspect("tester/dead")):
+        with pytest.raises(ConnectionError, match=r"the Hub cannot be reached \(ConnectError\)"):
+            ask()
+
+
 def test_without_the_hub_the_cache_serves(hub, recommender, tmp_path):
     recommender.push_to_hub("tester/cached", tag="v1")
     Recommender.from_pretrained("tester/cached", revision="v1")
@@ -122,6 +158,7 @@ def test_without_the_hub_the_cache_serves(hub, recommender, tmp_path):
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": path, "HF_TOKEN": ""}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-2000:]
+    assert "of commit" not in done.stderr  # it was asked for
     found, missing = done.stdout.splitlines()[-2:]
     assert json.loads(found) == pytest.approx(scores(recommender)[:2], abs=1e-6)
     assert "no adapter 'tester/elsewhere'" in missing
@@ -148,7 +185,8 @@ def test_a_dry_run_pushes_nothing(hub, recommender, tmp_path, capsys):
     hub.requests.clear()
     assert run("push", ["--model", str(tmp_path / "run"), "--repo_id", "tester/dry", "--dry_run"]) == 0
     printed = capsys.readouterr().out
-    for path in (tmp_path / "run").iterdir():
+    recommender.save_pretrained(tmp_path / "pushed", repo_id="tester/dry")
+    for path in (tmp_path / "pushed").iterdir():
         assert f"{path.stat().st_size:,} bytes  {path.name}" in printed
     assert ("model", "tester/dry") not in hub.repositories
     assert not [each for each in hub.requests if each[0] in ("POST", "PUT")]
