@@ -40,14 +40,14 @@ class BenchmarkArguments:
     worlds: list[str] = field(default_factory=lambda: list(WORLDS), metadata={"help": "Worlds."})
     num_users: int = field(default=NUM_USERS, metadata={"help": "People of a world: 70 % train, 20 % are the test."})
     time_reading: str = field(
-        default="template=time,time_embedding=all",
+        default="template=vectors,time_embedding=all",
         metadata={"help": "Options of `llmrec train` for the model that reads times."},
     )
     time_blind: str = field(
-        default="template=timeless", metadata={"help": "Options of `llmrec train` for the model that does not."}
+        default="template=vectors", metadata={"help": "Options of `llmrec train` for the model that does not."}
     )
     both: str = field(
-        default="num_train_epochs=8",
+        default="num_train_epochs=24,per_device_train_batch_size=16",
         metadata={
             "help": "Options for both, such as num_train_epochs=8,base_model=FOLDER; values of a list by spaces."
         },

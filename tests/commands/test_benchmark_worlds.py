@@ -73,7 +73,7 @@ def test_both_models_are_trained_and_stand_between_what_is_known(checkpoints, tm
         json.loads((tmp_path / "weekly" / model / "prompt.json").read_text())["event"]
         for model in ("time_reading", "time_blind")
     ]
-    assert templates == ["{title}[, {gap}]", "{title}"]
+    assert templates == ["", ""]
     timed, blind = (
         json.loads((tmp_path / "weekly" / model / "llmrec_config.json").read_text())["time_embedding"]
         for model in ("time_reading", "time_blind")
