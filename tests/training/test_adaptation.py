@@ -264,6 +264,8 @@ def test_what_was_drawn_of_several_directories_is_printed(checkpoints, data, tmp
     [
         ("pretrain", ["--mask_rate", "1"], "mask_rate=1.0 is not in"),
         ("pretrain", ["--mixing_temperature", "0.5"], "mixing_temperature=0.5"),
+        ("pretrain", ["--max_train_events", "0"], "max_train_events=0: give at least 2"),
+        ("pretrain", ["--max_held_out", "0"], "max_held_out=0: give at least 1"),
         ("pretrain", ["--row_tokens", "8"], "does not fit a row of 8"),
         ("pretrain", ["--head", "cross"], "leave --head"),
         ("pretrain", ["--full", "true", "--init_adapter", "x"], "--full trains a checkpoint"),
