@@ -56,11 +56,12 @@ def stock_losses(family: str, checkpoint: Path, trainer) -> dict[int, list[float
                 own = batch["sequence"][row] == number
                 ids, block, asked = (batch[name][row, own] for name in ("input_ids", "block", "labels"))
                 if family == "llama":  # plain left-to-right reading; all but the header is asked
-                    ids = torch.tensor([*trainer.recommender.processor.header, *sum(one.row.blocks, [])])
+                    header = trainer.recommender.processor.header
+                    ids = torch.tensor([*header, *(token for block in one.row.blocks for token in block)])
                     with torch.no_grad():
                         logits = stock(input_ids=ids[None]).logits[0, :-1]
                     asked = ids[1:].clone()
-                    asked[: len(trainer.recommender.processor.header) - 1] = IGNORED
+                    asked[: len(header) - 1] = IGNORED
                 else:
                     sees = [[bool(key <= query) for key in block] for query in block]
                     mask = torch.where(torch.tensor(sees), 0.0, torch.finfo(torch.float32).min)[None, None]
@@ -95,11 +96,9 @@ def test_loss_and_perplexity_are_those_of_stock_transformers(with_head, data, tm
 
 def test_a_head_of_its_own_stays_as_it_is_and_the_base_too(with_head, data, tmp_path) -> None:
     _, checkpoint = with_head
-    settings = pretrain_parser().parse_args_into_dataclasses(
-        ["--data_dir", str(data), "--base_model", str(checkpoint), *SMALL, "--output_dir", str(tmp_path)]
-        + ["--max_steps", "4", "--learning_rate", "2e-2", "--save_strategy", "no", "--eval_strategy", "no"]
-    )
-    trainer, _ = assemble(*settings)
+    files = ["--data_dir", str(data), "--base_model", str(checkpoint), "--output_dir", str(tmp_path)]
+    options = [*SMALL, *STILL, "--learning_rate", "2e-2", "--max_steps", "4"]
+    trainer, _ = assemble(*pretrain_parser().parse_args_into_dataclasses([*files, *options]))
     heads = {name: weight.clone() for name, weight in trainer.language.heads.state_dict().items()}
     before = trainer.held_out_losses()
     trainer.train()

@@ -1,4 +1,4 @@
-"""What lies after the cut reaches no loss of `pretrain`: not as an event, a text, a half, a share or a user held out."""
+"""What lies after the cut reaches no loss of `pretrain`: as event, text, half, share or user held out."""
 
 from __future__ import annotations
 
