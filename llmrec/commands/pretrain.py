@@ -18,8 +18,9 @@ from transformers import HfArgumentParser, set_seed
 
 from llmrec.commands.outputs import replace_text
 from llmrec.commands.train import check_launch, check_output, find_checkpoint, report_settings, settings_record
-from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
+from llmrec.data.directory import MANIFEST, sha256_of
 from llmrec.evaluation.intervals import bootstrap_means, percentile_interval
+from llmrec.hub.data_sets import open_data
 from llmrec.hub.folder import DATA_MANIFEST, TRAINING_SETTINGS
 from llmrec.models.adapter import inner
 from llmrec.models.backbone import is_causal, load_backbone
@@ -86,6 +87,10 @@ class PretrainArguments:
             raise ValueError(f"contrast_weight={self.contrast_weight!r}: give 0 or more.")
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out={self.held_out!r} is not in (0, 1): it is the share of users measured by.")
+        if self.max_held_out < 1:
+            raise ValueError(f"max_held_out={self.max_held_out!r}: give at least 1 user to measure by.")
+        if self.max_train_events is not None and self.max_train_events < 2:
+            raise ValueError(f"max_train_events={self.max_train_events!r}: give at least 2, or leave it out for all.")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -129,7 +134,6 @@ def pretrain(data: PretrainArguments, model: ModelArguments, training: RecTraini
     if training.process_index == 0:
         report_settings(data, model, training)
     trainer, drawn = assemble(data, model, training)
-    before = trainer.held_out_losses() if not trainer.language.learned else None
     result = trainer.train(resume_from_checkpoint=checkpoint)
     losses = trainer.held_out_losses()
     objective = "next tokens" if is_causal(trainer.language.backbone.config) else "masked events"
@@ -150,7 +154,7 @@ def pretrain(data: PretrainArguments, model: ModelArguments, training: RecTraini
     trainer.save_model()
     results = {
         "objective": objective,
-        "base_head": "learned beside, on the same batches" if before is None else "the checkpoint's own",
+        "base_head": "learned beside, on the same batches" if trainer.language.learned else "the checkpoint's own",
         "held_out": held_out_results(losses),
         "drawn": drawn,
         "tokens_per_second": throughput(trainer.state.log_history),
@@ -170,7 +174,7 @@ def assemble(
 ) -> tuple[AdaptationTrainer, list[dict[str, Any]]]:
     """Return the trainer, and of each data directory what was drawn of it."""
     set_seed(training.seed)
-    directories = [DataDirectory.open(folder) for folder in data.data_dir]
+    directories = [open_data(name) for name in data.data_dir]
     first = directories[0]
     counts = np.zeros(len(first.catalog), dtype=np.int64)
     recommender = new_recommender(model, first.catalog, first.has_clock, counts)
@@ -208,17 +212,25 @@ def assemble(
     for one, directory in zip(drawn, directories, strict=True):
         one["source"] = directory.manifest["source"]
         one["manifest_sha256"] = sha256_of(directory.path / MANIFEST)
+    if training.process_index == 0:
+        report_drawn(drawn, dataset, data.row_tokens)
+    cases = away if training.eval_strategy != "no" else None
+    trainer = AdaptationTrainer(recommender, language, training, dataset, cases, collator, data.contrast_weight)
+    trainer.cases = away
+    return trainer, drawn
+
+
+def report_drawn(drawn: list[dict[str, Any]], dataset: PackedDataset, row_tokens: int | None) -> None:
+    """Print what is read of each data directory, and how full the rows are."""
+    for one in drawn:
         print(
             f"{one['source']}: {one['users']} users, of whom {one['held_out_users']} are held out; drawn "
             f"{one['events_read']} events, {one['tokens']} tokens of {one['tokens_there']}, {one['share']:.1%} of all",
             flush=True,
         )
-    fill = dataset.lengths.sum() / (len(dataset) * (data.row_tokens or dataset.lengths.max()))
-    print(f"{len(passes)} histories and texts in {len(dataset)} rows, {fill:.1%} filled", flush=True)
-    cases = away if training.eval_strategy != "no" else None
-    trainer = AdaptationTrainer(recommender, language, training, dataset, cases, collator, data.contrast_weight)
-    trainer.cases = away
-    return trainer, drawn
+    fill = dataset.lengths.sum() / (len(dataset) * (row_tokens or dataset.lengths.max()))
+    number = sum(map(len, dataset.rows))
+    print(f"{number} histories and texts in {len(dataset)} rows, {fill:.1%} filled", flush=True)
 
 
 def masked_objective(processor: Processor, rate: float) -> MaskedEvents:

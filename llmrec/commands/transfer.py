@@ -26,13 +26,13 @@ from llmrec.commands import pretrain as pretraining
 from llmrec.commands.arguments import parse_arguments, parse_pairs, print_settings
 from llmrec.commands.benchmark_worlds import ndcg_of_users
 from llmrec.commands.outputs import check_writable
-from llmrec.commands.train import RESULT, check_task, settings_record, train, train_parser
+from llmrec.commands.train import RESULT, check_task, train, train_parser
+from llmrec.commands.transfer_runs import claim, made_of, weights_of
 from llmrec.commands.transfer_table import ADAPTED_ON, FULL, ZERO_SHOT, Cell, write_transfer
-from llmrec.configuration import CONFIG_NAME, RecommenderConfig, read_json
+from llmrec.configuration import CONFIG_NAME, RecommenderConfig
 from llmrec.data.directory import DataDirectory
 from llmrec.evaluation.cases import Cases
 from llmrec.hub.data_sets import open_data
-from llmrec.hub.folder import TRAINING_SETTINGS
 from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
 from llmrec.training.arguments import DataArguments, ModelArguments, RecTrainingArguments
@@ -221,7 +221,8 @@ def adapted_folder(arguments: TransferArguments, row: str) -> Path:
         return Path(getattr(arguments, row))
     data, model, training = settings
     folder = Path(training.output_dir)
-    if not is_finished(folder, pretraining.RESULT, settings_record(data, model, training)):
+    claim(folder, made_of(data, model, training))
+    if not (folder / pretraining.RESULT).is_file():
         print(f"\nadapting to {ADAPTED_ON[row]}", flush=True)
         pretraining.pretrain(data, model, training)
     return folder
@@ -231,6 +232,7 @@ def whole_checkpoint(adapted: Path, folder: Path) -> Path:
     """Return an adapted checkpoint as a folder that transformers loads: an adapter is merged into its base model."""
     if RecommenderConfig.load(adapted).merged:
         return adapted
+    claim(folder, {"adapter": weights_of(adapted)})
     if not (folder / CONFIG_NAME).is_file():
         Recommender.from_pretrained(adapted, device="cpu").merge().save_pretrained(folder)
     return folder
@@ -241,26 +243,9 @@ def trained(
 ) -> tuple[Recommender, dict[str, Any]]:
     """Train, or load what an earlier call trained; return it with what `train_results.json` says."""
     folder = Path(training.output_dir)
-    if is_finished(folder, RESULT, settings_record(data, model, training)):
+    claim(folder, made_of(data, model, training))
+    if (folder / RESULT).is_file():
         recommender = Recommender.from_pretrained(folder)
     else:
         recommender = train(data, model, training, embedded.by(model))
     return recommender, json.loads((folder / RESULT).read_text(encoding="utf-8"))
-
-
-def is_finished(folder: Path, result: str, settings: dict[str, Any]) -> bool:
-    """Return whether a folder holds a finished run of these settings.
-
-    Raises:
-        FileExistsError: if it holds one of others.
-    """
-    if not (folder / result).is_file():
-        return False
-    saved = read_json(folder / TRAINING_SETTINGS)
-    others = [name for name, value in json.loads(json.dumps(settings)).items() if saved.get(name) != value]
-    if others:
-        raise FileExistsError(
-            f"{str(folder)!r} holds a run with other {', '.join(others)}: give another --output_dir, or the settings "
-            "that it was made with."
-        )
-    return True

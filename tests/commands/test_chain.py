@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from small_data import DAY, START, data_directory
 from tiny_recommenders import randomise
+from two_processes import ROOT, finish, launch, stop
 
 from llmrec.commands.main import run
 from llmrec.commands.recommend import as_record
@@ -25,42 +23,12 @@ from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import evaluate_system
 from llmrec.recommender import Recommendation, Recommender
 
-ROOT = Path(__file__).parents[2]
 SMALL = shlex.split(
     "--max_tokens 64 --max_vector_events 4 --lora_r 2 --lora_alpha 4 --per_device_train_batch_size 4 --bf16 false "
     "--disable_tqdm true --seed 3"
 )
 ASKED = ["--batch_size", "3", "--ablate", "reading,order"]
 REPORT = {"results.json", "results.md", "results.html", "results.png", "per_user.parquet", "per_case.parquet"}
-
-
-def launch(folder: Path, script: Path | str, *arguments: str) -> subprocess.Popen:
-    """Start a script as two processes on the CPU, its output in a file."""
-    options = "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "accelerate.commands.launch", *options.split(), "--main_process_port", "0"]
-    with (folder / "log").open("wb") as log:
-        return subprocess.Popen(
-            [*command, str(script), *arguments], env=environment, stdout=log, stderr=log, cwd=folder
-        )
-
-
-def stop(process: subprocess.Popen) -> None:
-    """End a launcher that still runs; it ends its processes when it is asked to, and orphans them when it is killed."""
-    if process.poll() is None:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-def finish(process: subprocess.Popen, folder: Path) -> str:
-    """Wait, and return what was printed."""
-    try:
-        code = process.wait(timeout=150)
-    finally:
-        stop(process)
-    printed = (folder / "log").read_text(errors="replace")
-    assert code == 0, printed[-3000:]
-    return printed
 
 
 @pytest.fixture(scope="module")

@@ -133,6 +133,32 @@ def test_a_second_call_trains_nothing_and_other_settings_are_refused(made, capsy
     assert "holds a run with other max_steps" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (["--train", f"{SMALL},num_train_epochs=1,weight_decay=0.1"], "4' holds a run with other weight_decay:"),
+        (["--base_model", "roberta"], "4' holds a run with other base_model:"),
+        (["--data_dir", "more"], "4' holds a run with other data_dir:"),
+        (["--pretrain", f"{PRETRAIN},warmup_steps=2"], "adapted' holds a run with other warmup_steps:"),
+        (["--same", "out/other/adapted"], "whole' holds a run with other adapter:"),
+    ],
+)
+def test_what_was_made_otherwise_is_not_taken_for_the_same(made, checkpoints, capsys, changed, message) -> None:
+    """Of other data, checkpoints or adapters in folders of any name, or by any other setting."""
+    folder, options = made
+    name, value = changed
+    places = {"roberta": checkpoints["roberta"], "more": folder / "more", "out/other/adapted": folder / changed[1]}
+    assert run("transfer", [*options, name, str(places.get(value, value))]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_run_that_nothing_is_known_of_is_not_taken(made, tmp_path, capsys) -> None:
+    _, options = made
+    (tmp_path / "none" / "4").mkdir(parents=True)
+    assert run("transfer", [*options, "--output_dir", str(tmp_path)]) == 2
+    assert "no 4.json beside it says what it was made of" in capsys.readouterr().err
+
+
 def test_adapters_can_be_given_and_their_lora_goes_on(made, tmp_path) -> None:
     folder, options = made
     adapted = folder / "out" / "same" / "adapted"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -160,6 +161,9 @@ def test_what_the_commands_made_arrives_whole_and_tells_nothing(hub, trained, na
     assert in_another_process(repository)[repository] == pytest.approx(here.score(HISTORY, CANDIDATES, **now), abs=1e-6)
     files = hub.repositories["model", repository].files
     assert {"data_manifest.json", "README.md", "probe.json"} <= set(files)
+    told = json.loads(files["llmrec_config.json"])["adapted_on"]  # of what was started from, in both
+    manifest = (trained["data"] / "manifest.json").read_bytes()
+    assert told["data"][0]["manifest_sha256"] == hashlib.sha256(manifest).hexdigest() and told["steps"] == 2
     saved = {path.name: path.read_bytes() for path in folder.iterdir() if path.name in files}
     places = [os.fsencode(place) for place in (folder.parent, Path.home(), Path.cwd(), sys.prefix)]
     for path, content in [*files.items(), *saved.items()]:

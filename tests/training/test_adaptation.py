@@ -18,6 +18,7 @@ from small_data import data_directory
 from tiny_recommenders import tiny_recommender
 
 from llmrec.commands.main import run
+from llmrec.commands.pretrain import assemble, pretrain_parser
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
 from llmrec.data.directory import DataDirectory
@@ -82,22 +83,36 @@ def test_packed_and_single_histories_have_the_same_losses(checkpoints, data, fam
     packed = PackedDataset(passes, recommender.processor, 200)
     assert len(packed) < len(passes)
     batch = collator([packed[index] for index in range(len(packed))])
-    found, width = {}, {}
     with torch.no_grad():
         losses = language(**batch)[0].losses
     where = torch.nonzero(batch["labels"] != IGNORED).tolist()
     assert len(where) == len(losses) > 50
-    # each history alone, with the tokens that were masked in the packed row
+    # each history alone, laid out as training to rank does, with the tokens that were masked in the packed row
+    alone = []
     for row, rows in enumerate(packed[index] for index in range(len(packed))):
         for number, one in enumerate(rows):
             own = batch["sequence"][row] == number
-            single = {name: batch[name][row, own][None] for name in ("input_ids", "position_ids", "block", "labels")}
+            single = recommender.processor.batch([one.row])
+            asked = {name: batch[name][row, own][None] for name in ("input_ids", "labels")}
+            told = torch.where(asked["labels"] == IGNORED, asked["input_ids"], asked["labels"])
+            assert family in ("llama", "gpt2") or torch.equal(told, single["input_ids"])
+            placed = {name: single[name] for name in ("position_ids", "block")}
             with torch.no_grad():
-                found[row, number] = language(**single, sequence=torch.zeros_like(single["block"]))[0].losses
-            width[row, number] = recommender.processor.num_tokens(one.row)
-            assert int(own.sum()) == width[row, number]
-    alone = torch.cat([found[key] for key in sorted(found)])
-    assert torch.allclose(losses, alone, atol=1e-5, rtol=1e-5)
+                alone.append(language(**asked, **placed, sequence=torch.zeros_like(single["block"]))[0].losses)
+    assert torch.allclose(losses, torch.cat(alone), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_the_command_never_masks_special_tokens(checkpoints, data, tmp_path, family):
+    files = ["--data_dir", str(data), "--base_model", str(checkpoints[family]), "--output_dir", str(tmp_path)]
+    trainer, _ = assemble(*pretrain_parser().parse_args_into_dataclasses([*files, *SMALL, "--mask_rate", "0.9"]))
+    tokenizer = trainer.recommender.processor.tokenizer
+    batch = trainer.collator(trainer.train_dataset.rows)
+    asked = batch["labels"] != IGNORED
+    assert (batch["input_ids"][asked] == tokenizer.mask_token_id).all() and asked.sum() > 100
+    assert not set(batch["labels"][asked].tolist()) & {*tokenizer.all_special_ids, tokenizer.sep_token_id}
+    specials = torch.isin(batch["input_ids"], torch.tensor([tokenizer.cls_token_id, tokenizer.sep_token_id]))
+    assert (batch["block"][specials] >= 0).sum() > 100  # they are there, and stay
 
 
 def test_only_training_events_are_read(checkpoints, tmp_path):
@@ -154,6 +169,23 @@ def test_texts_are_embedded_as_the_catalogue_is(checkpoints, data):
             assert names[int(nearest.indices[2 * number + side])] in {names[item] for item in half}
 
 
+def test_a_user_in_several_rows_is_contrasted_with_others_alone(checkpoints, data):
+    """Two texts of each user are drawn, of one of its rows; users of the same number in two directories are two."""
+    items = DataDirectory.open(data).catalog
+    recommender = tiny_recommender(checkpoints["bert"], items, hybrid=False, max_tokens=32)
+    passes = [one for one in passes_of(recommender, data).train if one.user >= 0]
+    users = sorted({one.user for one in passes})
+    several = [user for user in users if sum(one.user == user and len(one.row.items) > 1 for one in passes) > 1]
+    assert len(several) > 3
+    collator = PackedCollator(recommender.processor, objective_of(recommender, "bert"), 0, [items, items])
+    elsewhere = [one._replace(source=1) for one in passes]
+    for rows in ([[one] for one in passes], [passes]):  # in a row each, and all in one
+        assert int(collator(rows)["text_sequence"].max()) + 1 == 2 * len(users)
+    assert int(collator([passes, elsewhere])["text_sequence"].max()) + 1 == 4 * len(users)
+    own = [one for one in passes if one.user == several[0]]
+    assert "text_ids" not in collator([[one] for one in own])  # nobody to be told from
+
+
 def inner_backbone(recommender):
     return recommender.model.get_base_model().backbone
 
@@ -189,17 +221,22 @@ def test_adapting_lowers_the_held_out_loss_and_training_goes_on_from_it(checkpoi
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_resumed_run_ends_as_the_uninterrupted_one(checkpoints, data, tmp_path, family):
-    files = ["--data_dir", str(data), "--base_model", str(checkpoints[family])]
+    """With two directories drawn from by shares, and the heads that are learned beside."""
+    small = data_directory(tmp_path / "small", num_users=4, length=6)
+    files = ["--data_dir", str(data), str(small), "--base_model", str(checkpoints[family])]
     options = [*SMALL, "--num_train_epochs", "2", "--contrast_weight", "0.5", "--save_total_limit", "5"]
+    options += ["--mixing_temperature", "2"]
     assert run("pretrain", [*files, "--output_dir", str(tmp_path / "whole"), *options]) == 0
-    first = sorted((tmp_path / "whole").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))[0]
-    (tmp_path / "again").mkdir()
+    first, last = sorted((tmp_path / "whole").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     resumed = ["--resume_from_checkpoint", str(first)]
     assert run("pretrain", [*files, "--output_dir", str(tmp_path / "again"), *options, *resumed]) == 0
-    one, other = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "again"))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    for name in ("adapter_model.safetensors", f"{last.name}/token_heads.safetensors"):
+        one, other = (load_file(tmp_path / folder / name) for folder in ("whole", "again"))
+        assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    before = load_file(first / "token_heads.safetensors")
+    assert all(not torch.equal(one[key], before[key]) for key in one)  # of both heads, after the resumption
     results = [json.loads((tmp_path / name / "pretrain_results.json").read_text()) for name in ("whole", "again")]
-    assert results[0]["held_out"] == results[1]["held_out"]
+    assert results[0]["held_out"] == results[1]["held_out"] and results[0]["drawn"] == results[1]["drawn"]
 
 
 def test_the_share_of_each_data_directory(checkpoints, data, tmp_path):
@@ -264,6 +301,8 @@ def test_what_was_drawn_of_several_directories_is_printed(checkpoints, data, tmp
     [
         ("pretrain", ["--mask_rate", "1"], "mask_rate=1.0 is not in"),
         ("pretrain", ["--mixing_temperature", "0.5"], "mixing_temperature=0.5"),
+        ("pretrain", ["--max_train_events", "0"], "max_train_events=0: give at least 2"),
+        ("pretrain", ["--max_held_out", "0"], "max_held_out=0: give at least 1"),
         ("pretrain", ["--row_tokens", "8"], "does not fit a row of 8"),
         ("pretrain", ["--head", "cross"], "leave --head"),
         ("pretrain", ["--full", "true", "--init_adapter", "x"], "--full trains a checkpoint"),

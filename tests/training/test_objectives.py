@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -21,7 +22,7 @@ histories = st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=6), min_si
 
 def packed(rows: list[list[list[int]]]) -> dict:
     """Rows of histories, each a list of the numbers of words of its events; words count up from 10."""
-    words = iter(range(10, 10_000))
+    words = itertools.count(10)
     passes = [
         [Pass(np.zeros(len(one)), [[*(next(words) for _ in range(size)), SEPARATOR] for size in one]) for one in row]
         for row in rows
@@ -50,11 +51,16 @@ def test_events_are_masked_whole_and_nothing_else(rows, seed, rate):
                     assert chosen[row][words].all() or not chosen[row][words].any()
 
 
-def test_events_are_masked_at_the_rate_asked_for():
-    batch = packed([[[1] * 50] * 10] * 8)  # 4,000 events of a word each
-    _, labels = masked_events(batch, MASK, (SEPARATOR,), 0.15, torch.Generator().manual_seed(0))
-    share = (labels != IGNORED).sum().item() / 4_000
-    assert abs(share - 0.15) < 4 * math.sqrt(0.15 * 0.85 / 4_000)
+@settings(max_examples=25)
+@given(st.lists(st.integers(1, 4), min_size=2, max_size=8), st.integers(0, 10_000), st.floats(0.05, 0.95))
+def test_events_are_masked_at_the_rate_asked_for(sizes, seed, rate):
+    """Each as often, wherever it stands and however long it is: 300 histories of the same lengths, four in a row."""
+    batch = packed([[sizes] * 4] * 75)
+    chosen = masked_events(batch, MASK, (SEPARATOR,), rate, torch.Generator().manual_seed(seed))[1] != IGNORED
+    for event in range(1, len(sizes) + 1):
+        words = (batch["block"] == event) & (batch["input_ids"] != SEPARATOR)
+        share = float(chosen[words].double().mean())  # all words of an event or none: of events as of words
+        assert abs(share - rate) < 6 * math.sqrt(rate * (1 - rate) / 300)
 
 
 def test_a_history_of_one_event_loses_single_words():
