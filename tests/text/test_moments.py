@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import inspect
 import locale
+import re
 from datetime import datetime, timezone
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from llmrec.checkpoints import resolve_checkpoint
 from llmrec.models.backbone import load_tokenizer
+from llmrec.text import gaps, moments, serializer, template
 from llmrec.text.gaps import gap_words
 from llmrec.text.moments import DAYPARTS, NO_TIME, WEEKDAYS, daypart_word, event_times, weekday_word
 
@@ -41,6 +44,13 @@ def test_no_locale_changes_a_word():
             assert (weekday_word(0), daypart_word(0), gap_words(DAY)) == ("thursday", "night", "the next day")
     finally:
         locale.setlocale(locale.LC_ALL, before)
+
+
+@pytest.mark.parametrize("module", [gaps, moments, serializer, template], ids=lambda module: module.__name__)
+def test_nothing_that_knows_a_locale_is_asked_for_words(module):
+    """A machine that has no other locale than C cannot tell, so that the source has to."""
+    source = inspect.getsource(module)
+    assert not re.search(r"strftime|day_name|day_abbr|(import|from) (locale|calendar|time)\b", source)
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=9))
