@@ -13,15 +13,15 @@ from typing import Literal
 from llmrec.commands.arguments import parse_arguments, print_settings
 from llmrec.commands.outputs import check_writable
 from llmrec.data.description import describe
-from llmrec.data.directory import DataDirectory
 from llmrec.evaluation.description_page import description_html, description_markdown, summary_of
+from llmrec.hub.data_sets import open_data
 
 
 @dataclass(kw_only=True)
 class DescribeArguments:
     """Options of `llmrec describe`."""
 
-    data_dir: str = field(metadata={"help": "Data directory made by `llmrec prepare`."})
+    data_dir: str = field(metadata={"help": "Data directory made by `llmrec prepare`, or hub:owner/name."})
     output_dir: str = field(metadata={"help": "Folder for describe.json, describe.md and describe.html."})
     events: Literal["train", "all"] = field(
         default="train",
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     print_settings(arguments)
     folder = Path(arguments.output_dir)
     check_writable(folder)
-    description = describe(DataDirectory.open(arguments.data_dir), arguments.events, arguments.attribute)
+    description = describe(open_data(arguments.data_dir), arguments.events, arguments.attribute)
     folder.mkdir(parents=True, exist_ok=True)
     contents = {
         "describe.json": json.dumps(description, indent=2, ensure_ascii=False) + "\n",

@@ -134,6 +134,9 @@ def check_task(data: DataArguments, model: ModelArguments, training: RecTraining
         )
     if data.task == "pointwise" and data.max_train_users is not None:
         raise ValueError(f"max_train_users={data.max_train_users!r} is of --task ranking; give --max_train_examples.")
+    for name in ("last_positions", "recency_half_life"):
+        if data.task == "pointwise" and (value := getattr(data, name)) is not None:
+            raise ValueError(f"{name}={value!r} is of --task ranking, whose targets have an order: leave it out.")
     if data.task == "pointwise" and training.metric_for_best_model == "ndcg@10":
         training.metric_for_best_model = "auc"
 

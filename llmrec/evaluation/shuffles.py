@@ -1,6 +1,6 @@
 """Histories with their order, or their times, destroyed: what a score loses then came from there.
 
-Only the first target of each user is asked for, so that one history belongs to one case and is shuffled as a whole.
+Only the first target of each user is asked for, so that one history belongs to one case.
 """
 
 from __future__ import annotations
@@ -45,7 +45,11 @@ def shuffle_order(cases: Cases, seed: int) -> Cases:
 
 
 def shuffle_times(cases: Cases, seed: int) -> Cases:
-    """Put the gaps between the events of each history in a random order; items, span and last gap stay.
+    """Put all gaps of all histories, the wait until now among them, in a random order across users.
+
+    Items, the number of events and each user's first time stay; the moment of every later event changes, and now with
+    it. Gaps shuffled within a history would leave now where it is, and with it the weekday and the month that are asked
+    about; with the wait they would leave a history of one event as it is.
 
     Args:
         cases: From `first_targets`: one case per user, at the end of its history.
@@ -55,11 +59,11 @@ def shuffle_times(cases: Cases, seed: int) -> Cases:
         ValueError: If a user has another number of cases than one.
     """
     generator = _generator(cases, seed)
-    timestamps = []
-    for row in cases.timestamps:
-        gaps = generator.permutation(np.diff(row[:-1]))
-        timestamps.append(np.concatenate([row[:1], row[0] + np.cumsum(gaps), row[-1:]]))
-    return replace(cases, timestamps=timestamps)
+    gaps = [np.diff(row) for row in cases.timestamps]
+    pooled = generator.permutation(np.concatenate(gaps))
+    drawn = np.split(pooled, np.cumsum([len(each) for each in gaps])[:-1])
+    rows = zip(cases.timestamps, drawn, strict=True)
+    return replace(cases, timestamps=[np.append(row[:1], row[0] + np.cumsum(each)) for row, each in rows])
 
 
 def _generator(cases: Cases, seed: int) -> np.random.Generator:

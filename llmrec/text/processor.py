@@ -14,8 +14,8 @@ from llmrec.text.moments import NO_TIME, event_times, known
 from llmrec.text.serializer import Serializer
 from llmrec.text.windows import Window, text_windows
 
-MAX_QUERY_TOKENS = 32
-"""Tokens that a query block may have."""
+MAX_QUERY_TOKENS = 40
+"""Tokens that a query block may have; the shipped one has nine, and more where a vocabulary spells its words."""
 
 
 class ItemTexts(Protocol):

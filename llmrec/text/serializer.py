@@ -88,7 +88,7 @@ class Serializer:
 
 
 def _fill(pattern: str, values: Mapping[str, str]) -> str:
-    """Fill a pattern; empty without a word of the item, since "Title:" or ", 2 days later" would pose as its name."""
+    """Fill a pattern; empty without a word of the item, since "Title:" or ", two days later" would pose as its name."""
     named = any(values.get(name) for name in field_names(pattern) - EVENT_FIELDS)
     return render(pattern, values).lstrip("|, ") if named else ""  # no separator before the first field there is
 

@@ -175,8 +175,8 @@ def required_names(pattern: str) -> frozenset[str]:
 def render(pattern: str, values: Mapping[str, str]) -> str:
     """Fill a pattern; a bracketed part with a missing field is dropped, other missing fields are empty.
 
-    >>> render("{title}[ by {brand}][, {gap}]", {"title": "Hex key", "gap": "2 days later"})
-    'Hex key, 2 days later'
+    >>> render("{title}[ by {brand}][, {gap}]", {"title": "Hex key", "gap": "two days later"})
+    'Hex key, two days later'
     """
     pieces = []
     for optional, names, text in _segments(pattern):

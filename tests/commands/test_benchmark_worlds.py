@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_worlds import joint, tiny_world
 
 from llmrec.commands.benchmark_worlds import BenchmarkArguments, Forecaster, ndcg_of_users, settings_of
 from llmrec.commands.main import run
@@ -41,6 +43,39 @@ def test_what_can_be_expected_is_what_is_measured() -> None:
     for reads_times, value in expected.items():
         found = ndcg_of_users(Forecaster(world, reads_times), cases)
         assert abs(found.mean() - value) < 4 * found.std() / np.sqrt(len(found))
+
+
+@pytest.mark.parametrize("place", [1, 2])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_ranking_does_better_than_what_is_called_attainable(seed: int, place: int) -> None:
+    """Of all that can happen, weighted by how likely it is: the gain of the best of 24 orders in every situation."""
+    world = tiny_world(seed)
+    happened = [
+        (sum(joint(world, taste, moments, items) for taste in range(2)), moments, items)
+        for moments in itertools.product(range(3), repeat=place + 1)
+        for items in itertools.product(range(4), repeat=place + 1)
+    ]
+    chances = np.array([chance for chance, _, _ in happened])
+    assert chances.sum() == pytest.approx(1)
+    cases = Cases(
+        users=[str(number) for number in range(len(happened))],
+        items=[np.array(items) for _, _, items in happened],
+        timestamps=[np.array(moments) for _, moments, _ in happened],
+        user=np.arange(len(happened)),
+        position=np.full(len(happened), place),
+        num_items=4,
+        split="test",
+    )
+    gains = 1 / np.log2(1 + np.arange(1, 5))
+    for reads_times in (True, False):
+        known: dict[tuple, np.ndarray] = {}
+        for chance, moments, items in happened:
+            situation = (items[:-1], moments if reads_times else ())
+            known.setdefault(situation, np.zeros(4))[items[-1]] += chance
+        best = sum(
+            max(row[list(order)] @ gains for order in itertools.permutations(range(4))) for row in known.values()
+        )
+        assert chances @ ndcg_of_users(Forecaster(world, reads_times), cases) == pytest.approx(best, abs=1e-6)
 
 
 def test_a_case_is_forecast_from_what_precedes_it_alone() -> None:

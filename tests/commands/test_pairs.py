@@ -153,6 +153,8 @@ def test_few_shot_tells_sizes_and_seeds_apart(checkpoints, likes, tmp_path):
     [
         (["--head", "dual"], "reads no candidate"),
         (["--head", "cross", "--max_train_examples", "100000"], "100000"),
+        (["--head", "cross", "--last_positions", "3"], "last_positions=3 is of --task ranking"),
+        (["--head", "cross", "--recency_half_life", "3"], "recency_half_life=3.0 is of --task ranking"),
     ],
 )
 def test_what_cannot_be_trained_on_pairs_is_refused(checkpoints, likes, tmp_path, options, message, capsys):

@@ -9,6 +9,7 @@ from small_data import cases_of
 from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.shuffles import first_targets, shuffle_order, shuffle_times
 
+DAY = 86_400
 ROWS = [[0, 1, 2, 3, 4, 5], [5, 4, 3], [1, 1, 2, 0]]
 CASES = cases_of(ROWS, [(2, 3), (0, 4), (0, 5), (2, 2)], num_items=6)
 
@@ -39,17 +40,36 @@ def test_order_is_shuffled_and_the_seed_decides_how():
     assert again[0] == again[1]
 
 
-@given(st.lists(st.integers(0, 10**6), min_size=2, max_size=12), st.integers(0, 1000))
-def test_shuffled_times_keep_the_gaps_the_span_and_the_items(gaps, seed):
-    times = np.concatenate([[1_600_000_000], 1_600_000_000 + np.cumsum(gaps)])
-    items = np.arange(len(times))
-    last = len(times) - 1
-    firsts = Cases(["u"], [items], [times], np.array([0]), np.array([last]), len(times), "test")
-    shuffled = shuffle_times(firsts, seed).timestamps[0]
-    assert sorted(np.diff(shuffled[:-1])) == sorted(np.diff(times[:-1]))
-    assert (shuffled[0], shuffled[-2], shuffled[-1]) == (times[0], times[-2], times[-1])
-    assert (np.diff(shuffled) >= 0).all()
-    assert np.array_equal(shuffle_times(firsts, seed).items[0], items)
+def timed_cases(rows: list[list[int]]) -> Cases:
+    """One case per user, at the end of a history of these gaps in seconds."""
+    times = [1_600_000_000 + user * DAY + np.append(0, np.cumsum(gaps)) for user, gaps in enumerate(rows)]
+    users, last = np.arange(len(rows)), np.array([len(gaps) for gaps in rows])
+    items = [np.arange(len(row)) % 7 for row in times]
+    return Cases([f"u{user}" for user in users], items, times, users, last, 7, "test")
+
+
+@given(st.lists(st.lists(st.integers(0, 10**6), min_size=1, max_size=9), min_size=1, max_size=5), st.integers(0, 1000))
+def test_shuffled_times_keep_all_gaps_and_where_each_history_begins(rows, seed):
+    firsts = timed_cases(rows)
+    shuffled = shuffle_times(firsts, seed)
+    found = [np.diff(row) for row in shuffled.timestamps]
+    assert sorted(np.concatenate(found)) == sorted(gap for gaps in rows for gap in gaps)
+    assert [len(each) for each in found] == [len(gaps) for gaps in rows]
+    assert [row[0] for row in shuffled.timestamps] == [row[0] for row in firsts.timestamps]
+    assert all(np.array_equal(*pair) for pair in zip(shuffled.items, firsts.items, strict=True))
+    assert shuffled.now.tolist() == [row[-1] for row in shuffled.timestamps]  # asked at the time that was drawn
+
+
+@pytest.mark.parametrize("length", [1, 6])
+@pytest.mark.parametrize("read", [lambda row: row[-1] // DAY % 7, lambda row: (row[-1] - row[-2]) // DAY % 7])
+def test_whoever_reads_now_or_the_wait_falls_to_chance(length, read):
+    """Seven items, one right for each weekday of now, or each length of the wait: known it is first, then as chance."""
+    random = np.random.default_rng(0)
+    firsts = timed_cases((DAY * random.integers(1, 60, size=(700, length))).tolist())
+    wanted = np.array([read(row) for row in firsts.timestamps])
+    for cases, expected, tolerance in ((firsts, 1.0, 0.0), (shuffle_times(firsts, seed=1), 1 / 7, 0.06)):
+        hits = np.array([read(row) for row in cases.timestamps]) == wanted
+        assert abs(hits.mean() - expected) <= tolerance
 
 
 def test_a_history_of_two_targets_is_not_shuffled():

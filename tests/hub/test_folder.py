@@ -298,7 +298,7 @@ def test_the_base_may_lie_elsewhere(saved, checkpoints, tmp_path, monkeypatch):
 
 def test_the_tokenizer_is_saved_with_it(saved, checkpoints):
     one, two = load_tokenizer(saved[0]), load_tokenizer(checkpoints["bert"])
-    text = "Red hammer, 3 days later [SEP]"
+    text = "Red hammer, three days later [SEP]"
     assert one(text)["input_ids"] == two(text)["input_ids"]
     assert one.padding_side == two.padding_side
 

@@ -218,6 +218,23 @@ def test_without_a_clock_nothing_is_added(checkpoints, silent, tmp_path):
     assert np.array_equal(scores(plain, items, times, DAY), scores(asked, items, times, DAY))
 
 
+@pytest.mark.parametrize("template", ["timeless", "vectors"])
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_a_template_without_time_costs_no_token_and_no_weight(checkpoints, family, template):
+    """Header and titles by the tokenizer alone are all that is read, and no time there is changes a score."""
+    recommender = randomise(tiny_recommender(checkpoints[family], CATALOG, template=template))
+    processor, (items, times) = recommender.processor, history(5)
+    batch = read(recommender, items, times)
+    end = [processor.tokenizer.sep_token_id] if family == "bert" else processor.tokenizer("\n")["input_ids"]
+    words = [[] if template == "vectors" else processor._ids(CATALOG.attributes(int(item))["title"]) for item in items]
+    assert batch["input_ids"][0].tolist() == [*processor.header, *(token for each in words for token in [*each, *end])]
+    assert set(batch) == {"input_ids", "position_ids", "block", "items"}
+    assert not any("time" in name for name, _ in recommender.model.named_parameters())
+    untimed = recommender.score([{"item_id": IDS[item]} for item in items], IDS)
+    for moved, wait in ((times, 0), (times, 900 * DAY), (START + 3 * (times - START), 5)):
+        assert scores(recommender, items, moved, wait).tolist() == untimed
+
+
 def test_an_embedding_is_saved_and_loaded_with_the_adapter(trained, tmp_path):
     recommender = trained("bert", *TIME_PARTS)
     recommender.save_pretrained(tmp_path / "saved")

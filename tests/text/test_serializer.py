@@ -23,8 +23,8 @@ def test_golden_texts_of_a_history():
         "History:",
         "Heat (1995)",
         "A very long name",
-        "Heat (1995), 3 days later",
-        "A very long name, 1 year later",
+        "Heat (1995), three days later",
+        "A very long name, one year later",
     ]
 
 
@@ -82,7 +82,7 @@ def test_a_column_named_gap_cannot_pose_as_time():
     item = {"title": "Saw", "gap": "2 years later"}
     assert serializer.event(item) == "Saw"
     assert serializer.event(item, 60) == "Saw"
-    assert serializer.event(item, 3 * DAY) == "Saw, 3 days later"
+    assert serializer.event(item, 3 * DAY) == "Saw, three days later"
     assert Serializer(TEMPLATE, has_clock=False).event(item, 3 * DAY) == "Saw"
 
 
@@ -109,9 +109,11 @@ TIMED = PromptTemplate(event="{title}[, {gap}][, {weekday}][ {daypart}]", query=
 def test_golden_texts_of_times():
     serializer = Serializer(TIMED)
     assert serializer.event(HEAT, None, moment=SUNDAY_NOON) == "Heat, sunday afternoon"
-    assert serializer.event(HEAT, 3 * DAY, moment=SUNDAY_NOON + 3 * DAY) == "Heat, 3 days later, wednesday afternoon"
+    assert (
+        serializer.event(HEAT, 3 * DAY, moment=SUNDAY_NOON + 3 * DAY) == "Heat, three days later, wednesday afternoon"
+    )
     assert serializer.event(HEAT, 60) == "Heat"
-    assert serializer.query(3 * DAY, SUNDAY_NOON) == "now: 3 days later, sunday afternoon"
+    assert serializer.query(3 * DAY, SUNDAY_NOON) == "now: three days later, sunday afternoon"
     assert serializer.query(60, SUNDAY_NOON) == "now, sunday afternoon"  # the same session
     assert serializer.query(None, None) == "now"
 

@@ -181,7 +181,7 @@ def test_every_trained_position_is_asked_at_the_time_of_the_next_event(checkpoin
         for query in row.queries:
             following = int(dataset.timestamps[user][row.offset + query.event + 1])
             assert query.time == (3 * DAY, following)
-            text = f"3 days later {weekday_word(following)}"
+            text = f"three days later {weekday_word(following)}"
             assert list(query.block) == processor._ids(text) + processor.separator
             asked += 1
         assert processor.batch([row])["input_ids"].shape[1] == dataset.lengths[index]
