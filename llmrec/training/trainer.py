@@ -58,8 +58,9 @@ class RecTrainer(AdapterTrainer):
         given = recommender.popularity_weight if popularity_weight is None else popularity_weight
         choose = popularity_weight is None and recommender.config.hybrid
         self.popularity_weights = POPULARITY_WEIGHTS if choose else (given,)
-        wanted = np.unique(np.concatenate(train_dataset.labels))
-        never = wanted[(wanted >= 0) & (inner(recommender.model).rec_items.counts.cpu().numpy()[wanted] == 0)]
+        labels = np.concatenate(train_dataset.labels)
+        wanted = np.unique(labels[labels >= 0])
+        never = wanted[inner(recommender.model).rec_items.counts.cpu().numpy()[wanted] == 0]
         if never.size:
             raise ValueError(
                 f"item {recommender.items.ids[never[0]]!r} is a target but counts as never seen: "

@@ -23,7 +23,7 @@ from llmrec.text.batch import Branch
 from llmrec.training.arguments import RecTrainingArguments
 from llmrec.training.collators import LengthGroupedBatchSampler
 from llmrec.training.dataset import WindowDataset
-from llmrec.training.losses import candidate_softmax
+from llmrec.training.losses import IGNORED, candidate_softmax
 from llmrec.training.popularity import POPULARITY_WEIGHTS
 from llmrec.training.trainer import RecTrainer
 
@@ -449,6 +449,13 @@ def test_a_target_that_counts_as_never_seen_is_refused(checkpoints, data, tmp_pa
     rec_model(trainer.recommender).rec_items.counts[wanted] = 0
     with pytest.raises(ValueError, match=f"item '{data.catalog.ids[wanted]}' is a target but counts as never seen"):
         RecTrainer(trainer.recommender, trainer.args, trainer.train_dataset, None)
+
+
+def test_positions_without_a_target_belong_to_no_item(checkpoints, data, tmp_path):
+    trainer = make_trainer(checkpoints["bert"], data, tmp_path)
+    assert len(data.catalog) < -IGNORED  # as an index of items it would be out of bounds
+    trainer.train_dataset.labels[0][1] = IGNORED
+    RecTrainer(trainer.recommender, trainer.args, trainer.train_dataset, None)
 
 
 def test_vectors_are_dropped_in_training_alone(checkpoints, data, tmp_path):
