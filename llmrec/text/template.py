@@ -123,6 +123,8 @@ class PromptTemplate:
     def load(cls, source: str | os.PathLike) -> PromptTemplate:
         """Read a template from a file, a saved folder, or by the name of one that llmrec ships.
 
+        A name means the shipped one, unless a folder of that name has a template.
+
         Raises:
             FileNotFoundError: if there is no such file and no shipped template of that name.
             ValueError: if the file is not a template.
@@ -130,8 +132,9 @@ class PromptTemplate:
         path = Path(source)
         if path.is_dir():
             path = path / TEMPLATE_NAME
-        elif not path.suffix and not path.exists():
-            path = prompts_folder() / f"{source}.json"
+        shipped = prompts_folder() / f"{source}.json"
+        if not path.is_file() and Path(source).name == str(source) and shipped.is_file():
+            path = shipped
         if not path.is_file():
             names = ", ".join(sorted(file.stem for file in prompts_folder().glob("*.json")))
             raise FileNotFoundError(f"no template {str(source)!r}: give a .json file, or one of: {names}.")

@@ -163,6 +163,15 @@ def test_saved_templates_come_back(tmp_path):
     assert PromptTemplate.load(tmp_path / "prompt.json") == template
 
 
+def test_a_folder_without_a_template_hides_no_shipped_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "likes").mkdir()  # a data directory, say
+    assert PromptTemplate.load("likes") == PromptTemplate.load(prompts_folder() / "likes.json")
+    own = PromptTemplate(header="Own:", event="{title}", item="{title}")
+    own.save(tmp_path / "likes")
+    assert PromptTemplate.load("likes") == own
+
+
 def test_a_template_that_is_not_there_names_the_shipped_ones(tmp_path):
     for name in ("no-such", str(tmp_path / "no.json"), tmp_path):
         with pytest.raises(FileNotFoundError, match=r"no template '.*(\n|.)*default"):
