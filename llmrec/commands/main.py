@@ -30,7 +30,10 @@ VERBS = {
     "compare_sasrec": "set the sasrec baseline against that of RecTools, in one run",
 }
 
-USER_ERRORS = (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
+USER_ERRORS = (
+    *(ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError),
+    ConnectionError,
+)
 
 
 def usage() -> str:

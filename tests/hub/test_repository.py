@@ -137,12 +137,13 @@ def test_a_private_adapter_that_was_never_downloaded_is_not_read_with_a_stranger
         Recommender.from_pretrained("tester/unseen", token="hf_a_strangers_token")
 
 
-def test_without_a_network_the_error_is_a_sentence(hub, recommender, monkeypatch):
+def test_without_a_network_the_error_is_a_sentence(hub, recommender, monkeypatch, capsys):
     dead = HfApi(endpoint="http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.HfApi", lambda token=None: dead)
     for ask in (lambda: recommender.push_to_hub("tester/dead"), lambda: inspect("tester/dead")):
         with pytest.raises(ConnectionError, match=r"the Hub cannot be reached \(ConnectError\)"):
             ask()
+    assert run("inspect", ["tester/dead"]) == 2 and "cannot be reached" in capsys.readouterr().err
 
 
 def test_without_the_hub_the_cache_serves(hub, recommender, tmp_path):
