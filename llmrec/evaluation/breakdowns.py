@@ -63,8 +63,8 @@ def shuffles_section(results: Results) -> Section | None:
     text = [
         f"{metric_title(metric)} of the first target of each user ({shuffles['num_cases']:,}) after its history was "
         "shuffled. What a system loses came from the order, or from the times: for these all gaps of all users, the "
-        "wait until now among them, change places. A system not listed reads neither; a dash stands where one reads "
-        "the order alone."
+        "wait until now among them, change places. A system not listed reads neither of a history; a dash stands where "
+        "one reads the order alone."
     ]
     return Section("shuffles", "Shuffled histories", text, tables=[Table(header, rows)])
 
