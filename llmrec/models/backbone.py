@@ -158,6 +158,18 @@ def run_backbone(
     ).last_hidden_state
 
 
+def load_with_head(kind: Any, checkpoint: Checkpoint) -> Any:
+    """Return the checkpoint as an auto class builds it, float32, and the report of what its files lacked."""
+    return kind.from_pretrained(
+        checkpoint.path,
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=False,
+        attn_implementation=None,  # none that its config names, which may be code to download
+        output_loading_info=True,
+    )
+
+
 @torch.no_grad()
 def output_vectors(backbone: PreTrainedModel, checkpoint: Checkpoint, tokens: list[int]) -> Tensor:
     """Return the rows (number of tokens, D) of a decoder's output matrix: a token's logit is its row times the state.
@@ -168,15 +180,7 @@ def output_vectors(backbone: PreTrainedModel, checkpoint: Checkpoint, tokens: li
     if backbone.config.tie_word_embeddings:
         embeddings: Any = backbone.get_input_embeddings()
         return embeddings.weight[tokens].detach().clone()
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        checkpoint.path,
-        dtype=torch.float32,
-        use_safetensors=True,
-        trust_remote_code=False,
-        attn_implementation=None,
-        output_loading_info=True,
-    )
-    whole, report = loaded
+    whole, report = load_with_head(AutoModelForCausalLM, checkpoint)
     if report["missing_keys"]:  # they would be random numbers
         missing = ", ".join(sorted(report["missing_keys"]))
         raise ValueError(

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedM
 from llmrec.checkpoints import Checkpoint
 from llmrec.models.adapter import inner
 from llmrec.models.attention import attention_mask
-from llmrec.models.backbone import is_causal, run_backbone
+from llmrec.models.backbone import is_causal, load_with_head, run_backbone
 from llmrec.models.modeling import RecModel
 
 
@@ -28,14 +28,7 @@ def token_head(checkpoint: Checkpoint, causal: bool) -> tuple[nn.Module, bool]:
         ValueError: if the architecture's head is not a single module.
     """
     kind: Any = AutoModelForCausalLM if causal else AutoModelForMaskedLM
-    whole, report = kind.from_pretrained(
-        checkpoint.path,
-        dtype=torch.float32,
-        use_safetensors=True,
-        trust_remote_code=False,
-        attn_implementation=None,
-        output_loading_info=True,
-    )
+    whole, report = load_with_head(kind, checkpoint)
     heads = [module for name, module in whole.named_children() if name != whole.base_model_prefix]
     if len(heads) != 1:
         raise ValueError(f"{checkpoint.name!r} ({whole.config.model_type}) predicts tokens by {len(heads)} modules.")

@@ -6,6 +6,7 @@ import json
 import pickle
 import re
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,11 +71,14 @@ def truncate(folder: Path) -> None:
     (folder / ADAPTER_WEIGHTS).write_bytes(content[: len(content) // 2])
 
 
+UNPICKLED = Path(tempfile.gettempdir(), "llmrec-unpickled")
+
+
 class Exploit:
     """Would make a folder if anybody unpickled it."""
 
     def __reduce__(self):
-        return Path.mkdir, (Path("/tmp/llmrec-unpickled"),)
+        return Path.mkdir, (UNPICKLED,)
 
 
 def pickle_for_weights(folder: Path) -> None:
@@ -161,7 +165,7 @@ def test_a_tampered_repository_is_refused(hub, good, tmp_path, case):
                 Recommender.from_pretrained(source)
     finally:
         shutil.rmtree(folder)
-    assert not Path("/tmp/llmrec-unpickled").exists()
+    assert not UNPICKLED.exists()
     assert not any(path.endswith(".bin") for _, path in hub.requests)
 
 
