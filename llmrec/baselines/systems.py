@@ -57,7 +57,7 @@ def grid(name: str, has_clock: bool) -> list[Settings]:
             for number in neighbours.NUM_NEIGHBOURS
             for decay in neighbours.DECAYS
         ],
-        "content": [{"decay": decay} for decay in content.DECAYS],
+        "content": [{"decay": decay, "whiten": whiten} for whiten in (False, True) for decay in content.DECAYS],
         **SEQUENCE_GRIDS,
     }
     return grids[name]
@@ -82,6 +82,10 @@ class Fitter:
         return self.encode_items()
 
     @cached_property
+    def _spread_vectors(self) -> np.ndarray:
+        return content.spread(self._item_vectors)
+
+    @cached_property
     def _all_neighbours(self) -> Neighbours:
         return item_neighbours(self.events, max(neighbours.NUM_NEIGHBOURS))
 
@@ -95,6 +99,7 @@ class Fitter:
             nearest = self._all_neighbours.nearest(settings["num_neighbours"])
             return ItemKNN(nearest, self.events.known, settings["decay"]), []
         if name == "content":
-            return ContentBaseline(self._item_vectors, settings["decay"]), []
+            vectors = self._spread_vectors if settings["whiten"] else self._item_vectors
+            return ContentBaseline(vectors, settings["decay"]), []
         chosen = SequenceSettings(**settings, seed=self.seed)
         return train_sequence(self.recent_events, chosen, self.quality, progress=True)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
-from llmrec.baselines.content import ContentBaseline
+from llmrec.baselines.content import ContentBaseline, spread
 from llmrec.baselines.counting import Popularity
 from llmrec.baselines.training_events import TrainingEvents
 from llmrec.commands.arguments import parse_arguments, print_settings
@@ -123,7 +123,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
     events = TrainingEvents.from_histories(directory.histories(), directory.catalog)
     text = None if recommender is None else inner(recommender.model).rec_items.text.cpu().numpy()
     if arguments.baselines is None and text is not None:
-        baselines = {"content": ContentBaseline(text), "popularity": Popularity.from_events(events)}
+        baselines = {"content": ContentBaseline(spread(text)), "popularity": Popularity.from_events(events)}
     for name, system in baselines.items():
         print(f"ranking by {name}", flush=True)
         rankings.add(name, system, kinds=() if name in ORDERLESS else ("order",))

@@ -4,10 +4,10 @@
         --output_dir OUT
 
 The checkpoint as it was, and adapted to the target's histories, to those of other data, and to both, is tried with no
-ranking label at all (zero-shot: a user is the recency-weighted mean of item texts as it embeds them), after training
-on few users, and on all. In a column everything but the checkpoint is the same: users, steps, settings; and each
-difference to the checkpoint as it was is paired. OUT holds every run: called again with the same settings, the command
-goes on.
+ranking label at all (zero-shot: a user is the recency-weighted mean of item texts as it embeds them, whitened), after
+training on few users, and on all. In a column everything but the checkpoint is the same: users, steps, settings; and
+each difference to the checkpoint as it was is paired. OUT holds every run: called again with the same settings, the
+command goes on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from llmrec.baselines.content import ContentBaseline
+from llmrec.baselines.content import ContentBaseline, spread
 from llmrec.commands import pretrain as pretraining
 from llmrec.commands.arguments import parse_arguments, parse_pairs, print_settings
 from llmrec.commands.benchmark_worlds import ndcg_of_users
@@ -138,7 +138,7 @@ def measure(arguments: TransferArguments, directory: DataDirectory, cases: Cases
         whole = None if adapted is None else whole_checkpoint(adapted, Path(arguments.output_dir, row, "whole"))
         _, model, training = train_settings(arguments, row, FULL, adapted, whole)
         text = embedded.by(model if whole is None else replace(model, base_model=str(whole)))
-        values = ndcg_of_users(ContentBaseline(text.numpy()), cases, training.mask_seen)
+        values = ndcg_of_users(ContentBaseline(spread(text.numpy())), cases, training.mask_seen)
         yield Cell(row, ZERO_SHOT, values, users=0, steps=0, seconds=0.0)
         for column in [*map(str, sorted(arguments.users)), FULL]:
             data, model, training = train_settings(arguments, row, column, adapted, whole)

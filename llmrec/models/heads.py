@@ -14,8 +14,8 @@ class DualHead(nn.Module):
 
     c(i) = normalise(P text(i) + r_i) and c(u) = normalise(a content(u) + b normalise(W state(u))), where content(u)
     is the recency-weighted mean of the history's c(i). The score is c(u) . c(i) / tau + bias_i; its sigmoid is the
-    probability R(u, i). P and W start at the identity and b at zero, so that step 0 is the
-    frozen-text baseline, and popularity as `ItemTable` adds it.
+    probability R(u, i). P and W start at the identity and b at zero, so that step 0 is the frozen-text baseline, and
+    popularity as `ItemTable` adds it; a recommender starts P at what whitens its catalogue (`start_from`).
 
     Everything is computed in float32, under autocast too.
 
@@ -35,6 +35,10 @@ class DualHead(nn.Module):
         self.state_gate = nn.Parameter(torch.tensor(0.0))
         self.decay_logit = nn.Parameter(torch.tensor(math.log(decay / (1 - decay))))
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+
+    def start_from(self, projection: Tensor) -> None:
+        """Let P start at (D, D) `projection`."""
+        self.item_projection.data.copy_(projection)
 
     @property
     def scale(self) -> Tensor:

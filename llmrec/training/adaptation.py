@@ -22,6 +22,7 @@ from llmrec.models.adapter import inner
 from llmrec.models.backbone import load_backbone
 from llmrec.models.items import ItemTable
 from llmrec.models.language import LanguageModel
+from llmrec.models.whitening import whitening
 from llmrec.ranking.item_index import encode_catalog
 from llmrec.recommender import Recommender
 from llmrec.training.adaptation_data import PackedCollator, PackedDataset, ReadPass
@@ -113,6 +114,7 @@ class AdaptationTrainer(AdapterTrainer):
             model, recommender = inner(self.recommender.model), self.recommender
             text = encode_catalog(self.language.backbone, recommender.processor, recommender.items)
             model.rec_items = ItemTable(text.to(model.rec_items.text), hybrid=False)
+            model.rec_head.start_from(whitening(model.rec_items.text))
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"

@@ -95,6 +95,12 @@ class ModelArguments:
     hybrid: bool = field(
         default=True, metadata={"help": "Learn a residual and a bias for every known item, beside its text."}
     )
+    whiten: bool = field(
+        default=True,
+        metadata={
+            "help": "Item embeddings start whitened, over the whole catalogue; false starts with them as they are."
+        },
+    )
     popularity_weight: float | None = field(
         default=None,
         metadata={

@@ -19,6 +19,7 @@ from llmrec.models.backbone import is_causal, load_backbone, load_tokenizer, out
 from llmrec.models.candidate_heads import CrossHead, VerbalizerHead, answer_token
 from llmrec.models.items import ItemTable
 from llmrec.models.modeling import RecModel
+from llmrec.models.whitening import whitening
 from llmrec.ranking.item_index import encode_catalog
 from llmrec.recommender import Recommender
 from llmrec.text.processor import Processor
@@ -85,8 +86,11 @@ def new_recommender(
     text = encode_catalog(backbone, processor, catalog, progress=True) if text is None else text
     odds = None if likes is None else torch.from_numpy(likes[1]).float()
     table = ItemTable(text, config.hybrid, torch.from_numpy(counts), config.popularity_weight, odds)
+    bare = RecModel.from_backbone(backbone, config.pooling, table, candidate_head, config.time_embedding)
+    if arguments.whiten:
+        bare.rec_head.start_from(whitening(text))
     model = add_adapter(
-        RecModel.from_backbone(backbone, config.pooling, table, candidate_head, config.time_embedding),
+        bare,
         rank=arguments.lora_r,
         alpha=arguments.lora_alpha,
         dropout=arguments.lora_dropout,

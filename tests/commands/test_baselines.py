@@ -13,6 +13,7 @@ import torch
 from small_data import START, data_directory
 
 from llmrec.baselines import systems
+from llmrec.baselines.content import spread
 from llmrec.baselines.folder import RECORD, read_baselines
 from llmrec.baselines.systems import SYSTEMS
 from llmrec.commands.evaluate_systems import ORDERLESS
@@ -112,7 +113,10 @@ def test_the_item_vectors_are_those_that_training_starts_from(data, checkpoints,
     settings, catalog = ModelArguments(base_model=str(checkpoints["llama"])), directory.catalog
     recommender = new_recommender(settings, catalog, has_clock=True, counts=np.ones(len(catalog), dtype=np.int64))
     text = inner(recommender.model).rec_items.text.numpy()
-    system = read_baselines(tmp_path / "run")[0]["content"]
+    found, record = read_baselines(tmp_path / "run")
+    assert {trial["settings"]["whiten"] for trial in record["systems"]["content"]["search"]["trials"]} == {False, True}
+    text = spread(text) if record["systems"]["content"]["search"]["chosen"]["whiten"] else text
+    system = found["content"]
     assert np.array_equal(system.unique_vectors[system.inverse].astype(np.float32), text)
     assert system.inverse[2] == system.inverse[3]
 

@@ -6,7 +6,7 @@ import torch
 from small_data import START, cases_of, items_frame, random_histories
 from tiny_recommenders import randomise, rec_model, tiny_recommender
 
-from llmrec.baselines.content import ContentBaseline
+from llmrec.baselines.content import ContentBaseline, spread
 from llmrec.data.catalog import Catalog
 from llmrec.evaluation.evaluator import evaluate_system
 from llmrec.models import modeling
@@ -181,7 +181,7 @@ def test_step_0_ranks_exactly_as_the_frozen_text_baseline(fresh, family):
     rows = random_histories(num_users=20, num_items=N, length=8)
     targets = [(user, place) for user, row in enumerate(rows) for place in range(1, len(row))]
     cases = cases_of(rows, targets, N)
-    baseline = ContentBaseline(rec_model(recommender).rec_items.text.numpy())
+    baseline = ContentBaseline(spread(rec_model(recommender).rec_items.text.numpy()))
     for mask_seen in (True, False):
         ours = evaluate_system(recommender.scorer(batch_size=4), cases, mask_seen)
         assert ours.tolist() == evaluate_system(baseline, cases, mask_seen).tolist()
