@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 Arguments = TypeVar("Arguments")
@@ -18,8 +19,24 @@ def parse_arguments(verb: str, kind: type[Arguments], argv: list[str] | None) ->
     from transformers import HfArgumentParser
 
     parser = HfArgumentParser(kind, prog=f"llmrec {verb}", allow_abbrev=False)  # type: ignore[arg-type]
-    (arguments,) = parser.parse_args_into_dataclasses(args=argv)
+    (arguments,) = parse_options(parser, argv)
     return arguments
+
+
+def parse_options(parser: Any, argv: list[str] | None) -> tuple[Any, ...]:
+    """Parse a verb's options, those of the process by default, into its parser's dataclasses.
+
+    Raises:
+        ValueError: An option is unknown; the error names those that look like it.
+    """
+    *parsed, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
+    if unknown:
+        known = [option.removeprefix("--") for option in parser._option_string_actions]
+        asked = unknown[0].removeprefix("--").partition("=")[0]
+        near = [name for name in known if asked in name] or get_close_matches(asked, known)
+        meant = f"; did you mean --{' or --'.join(near[:2])}?" if asked and near else f"; see `{parser.prog} --help`."
+        raise ValueError(f"option {unknown[0]!r} is none of `{parser.prog}`{meant}")
+    return tuple(parsed)
 
 
 def parse_pairs(parser: Any, pairs: str, fixed: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -45,10 +62,7 @@ def parse_pairs(parser: Any, pairs: str, fixed: Mapping[str, Any]) -> tuple[Any,
         if name in fixed:
             raise ValueError(f"option {name!r} is set here to {fixed[name]!r}: leave it out.")
         argv += [f"--{name}", *values.split()]
-    *parsed, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
-    if unknown:
-        raise ValueError(f"option {unknown[0]!r} is none of `{parser.prog}`; see `{parser.prog} --help`.")
-    return tuple(parsed)
+    return parse_options(parser, argv)
 
 
 def print_settings(arguments: Any) -> None:

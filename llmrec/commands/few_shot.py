@@ -20,6 +20,7 @@ import numpy as np
 from transformers import HfArgumentParser
 
 from llmrec.baselines.like_rates import like_rate_logits
+from llmrec.commands.arguments import parse_options
 from llmrec.commands.benchmark import write_rows
 from llmrec.commands.evaluate_pairs import baseline_logits, pair_logits
 from llmrec.commands.outputs import check_writable
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     kinds: Any = (FewShotArguments, ModelArguments, RecTrainingArguments)
     parser = HfArgumentParser(kinds, prog="llmrec few_shot", allow_abbrev=False)
     parser.set_defaults(eval_strategy="no", save_strategy="no", learning_rate=3e-4)
-    few_shot(*parser.parse_args_into_dataclasses(argv))
+    few_shot(*parse_options(parser, argv))
 
 
 def few_shot(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from transformers import HfArgumentParser, set_seed
 
+from llmrec.commands.arguments import parse_options
 from llmrec.commands.outputs import replace_text
 from llmrec.commands.train import check_launch, check_output, find_checkpoint, report_settings, settings_record
 from llmrec.data.directory import MANIFEST, sha256_of
@@ -95,7 +96,7 @@ class PretrainArguments:
 
 def main(argv: list[str] | None = None) -> None:
     """Parse, adapt, save, report."""
-    pretrain(*pretrain_parser().parse_args_into_dataclasses(argv))
+    pretrain(*parse_options(pretrain_parser(), argv))
 
 
 def pretrain_parser() -> HfArgumentParser:

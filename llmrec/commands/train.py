@@ -16,6 +16,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from llmrec.baselines.training_events import TrainingEvents
+from llmrec.commands.arguments import parse_options
 from llmrec.commands.environment import environment
 from llmrec.commands.memory import peak_memory_mib
 from llmrec.commands.outputs import check_writable, replace_text
@@ -41,7 +42,7 @@ PLACES = ("data_dir", "base_model", "template", "init_adapter")
 
 def main(argv: list[str] | None = None) -> None:
     """Parse, train, save, report."""
-    train(*train_parser().parse_args_into_dataclasses(argv))
+    train(*parse_options(train_parser(), argv))
 
 
 def train_parser() -> HfArgumentParser:

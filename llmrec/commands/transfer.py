@@ -31,6 +31,7 @@ from llmrec.commands.transfer_runs import claim, made_of, weights_of
 from llmrec.commands.transfer_table import ADAPTED_ON, FULL, ZERO_SHOT, Cell, write_transfer
 from llmrec.configuration import CONFIG_NAME, RecommenderConfig
 from llmrec.data.directory import DataDirectory
+from llmrec.data.histories import draw_users
 from llmrec.evaluation.cases import Cases
 from llmrec.hub.data_sets import open_data
 from llmrec.models.adapter import inner
@@ -121,6 +122,8 @@ def transfer(arguments: TransferArguments) -> list[Cell]:
     cases = Cases.from_histories(
         directory.histories(), directory.catalog, arguments.split, arguments.max_users, arguments.seed
     )
+    for number in arguments.users:
+        draw_users(directory.histories(), number, arguments.seed)  # refused before anything is trained
     cells: list[Cell] = []
     for cell in measure(arguments, directory, cases):
         cells.append(cell)

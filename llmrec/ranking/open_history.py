@@ -78,7 +78,8 @@ class OpenHistory:
                 nothing has changed here then.
         """
         self._check_items()
-        request = Request(self.catalog, [*self.history[-1:], event], new=self._new)
+        before = len(self.history) - 1
+        request = Request(self.catalog, [*self.history[before:], event], new=self._new, first=before)
         block = self.processor.blocks(request.items, request.timestamps, request)[-1]
         self.history.append(event)
         self._items.append(int(request.items[-1]))

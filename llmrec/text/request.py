@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class Request:
         candidates: items to score.
         new: new items of other requests read with this one, which its own join; None starts a list.
         now: when it is asked what comes next; the time of the last event by default.
+        first: number of the first event given, in errors.
 
     Attributes:
         new: text attributes of the items that the catalogue lacks.
@@ -53,6 +55,7 @@ class Request:
         candidates: Sequence[Event] = (),
         new: list[dict[str, str]] | None = None,
         now: Moment | None = None,
+        first: int = 0,
     ) -> None:
         if isinstance(history, (str, Mapping)):
             raise TypeError(f"the history {history!r} is no list: give a list of events, oldest first.")
@@ -60,9 +63,9 @@ class Request:
             raise ValueError("the history is empty: give at least one event with a known item_id or text fields.")
         self.catalog = catalog
         self.new = [] if new is None else new
-        rows = [self._row(event, f"event {position}") for position, event in enumerate(history)]
+        rows = [self._row(event, f"event {position}") for position, event in enumerate(history, first)]
         self.items = np.array(rows, dtype=np.int64)
-        self.timestamps = _timestamps(history)
+        self.timestamps = _timestamps(history, first)
         self.now = now_after(int(self.timestamps[-1]), now)
         rows = [self._row(event, f"candidate {position}") for position, event in enumerate(candidates)]
         self.candidates = np.array(rows, dtype=np.int64)
@@ -95,8 +98,8 @@ class Request:
         return len(self.catalog) + self.new.index(text)
 
 
-def _timestamps(history: Sequence[Event]) -> np.ndarray:
-    """Return the events' times (L,) in seconds; all `NO_TIME` where none has one.
+def _timestamps(history: Sequence[Event], first: int) -> np.ndarray:
+    """Return the events' times (L,) in seconds, events counted from `first`; all `NO_TIME` where none has one.
 
     Raises:
         ValueError: if some have a time and some not, the unit is not seconds, or the order is not that of time.
@@ -104,16 +107,16 @@ def _timestamps(history: Sequence[Event]) -> np.ndarray:
     given = [event.get("timestamp") for event in history]
     if all(value is None for value in given):
         return np.full(len(given), NO_TIME, dtype=np.int64)
-    for position, value in enumerate(given):
+    for position, value in enumerate(given, first):
         if value is None:
             raise ValueError(
                 f"event {position}: timestamp {value!r}: give seconds since the epoch to all events or to none."
             )
-    seconds = [_seconds(value, f"event {position}: timestamp") for position, value in enumerate(given)]
-    for position in range(1, len(seconds)):
-        if seconds[position] < seconds[position - 1]:
+    seconds = [_seconds(value, f"event {position}: timestamp") for position, value in enumerate(given, first)]
+    for position, (before, after) in enumerate(pairwise(seconds), first + 1):
+        if after < before:
             raise ValueError(
-                f"event {position} is earlier ({seconds[position]}) than the one before it ({seconds[position - 1]}): "
+                f"event {position} is earlier ({after}) than the one before it ({before}): "
                 "give the history oldest first."
             )
     return np.array(seconds, dtype=np.int64)

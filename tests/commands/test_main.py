@@ -57,6 +57,20 @@ def test_a_traceback_on_request_and_for_our_own_faults(monkeypatch: pytest.Monke
         run("prepare", [])
 
 
+@pytest.mark.parametrize("verb", ["train", "pretrain", "few_shot", "evaluate"])
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [("--epochs", "did you mean --"), ("--data_dri", "did you mean --data_dir"), ("zzz", "see `llmrec ")],
+)
+def test_an_unknown_option_is_named_with_what_looks_like_it(verb, option, hint, tmp_path, capsys) -> None:
+    if (verb, option) == ("evaluate", "--epochs"):
+        hint = "see `llmrec evaluate --help`"  # it has none
+    assert run(verb, ["--data_dir", "data", "--output_dir", str(tmp_path / "out"), option, "3"]) == 2
+    error = capsys.readouterr().err
+    assert f"option '{option}' is none of `llmrec {verb}`" in error and hint in error
+    assert "Traceback" not in error and not (tmp_path / "out").exists()
+
+
 def test_help_version_and_unknown_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     listed = capsys.readouterr().out

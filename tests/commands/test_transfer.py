@@ -38,7 +38,7 @@ def made(checkpoints, tmp_path_factory) -> tuple[Path, list[str]]:
     """A whole table of tiny runs, and the options that made it."""
     folder = tmp_path_factory.mktemp("transfer")
     data_directory(folder / "data", num_users=16, irregular=True)
-    data_directory(folder / "more", num_users=8, length=6)
+    data_directory(folder / "more", num_users=12, length=6)
     options = ["--data_dir", str(folder / "data"), "--other_data_dir", str(folder / "more"), *OPTIONS]
     options += ["--base_model", str(checkpoints["bert"]), "--few_shot", FEW, "--output_dir", str(folder / "out")]
     assert run("transfer", options) == 0
@@ -220,3 +220,4 @@ def test_what_cannot_be_is_refused(options, message, checkpoints, made, tmp_path
         options = [options[0], f"{SMALL}", *options[2:]]
     assert run("transfer", [*given, *options]) == 2
     assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())  # nothing was adapted before it was seen

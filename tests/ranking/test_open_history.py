@@ -77,9 +77,9 @@ def test_what_is_refused_changes_nothing(recommender):
     opened = recommender.open(history)
     before = opened.score(IDS[:4])
     for wrong, message in (
-        ({"item_id": IDS[0], "timestamp": START}, "earlier"),
-        ({"item_id": "no-such", "timestamp": START + 99 * DAY}, "not in the catalogue"),
-        ({"item_id": IDS[0]}, "timestamp None"),
+        ({"item_id": IDS[0], "timestamp": START}, "event 5 is earlier"),  # counted as in the whole history
+        ({"item_id": "no-such", "timestamp": START + 99 * DAY}, "event 5: item 'no-such' is not in the catalogue"),
+        ({"item_id": IDS[0]}, "event 5: timestamp None"),
     ):
         with pytest.raises(ValueError, match=message):
             opened.append(wrong)
