@@ -49,6 +49,11 @@ class PrepareArguments:
         default=None,
         metadata={"help": "Columns that are not recognised by name: user_id=uid,item_id=sku,timestamp=ts,title=label."},
     )
+    name: str | None = field(
+        default=None, metadata={"help": "What one's own data are called, in reports and on cards; `files` by default."}
+    )
+    licence: str | None = field(default=None, metadata={"help": "Terms of one's own data, for the same places."})
+    citation: str | None = field(default=None, metadata={"help": "Whom to cite for them."})
     time_unit: Literal["s", "ms", "us", "ns"] | None = field(
         default=None, metadata={"help": "Unit of numeric times; without it seconds, and others are refused."}
     )
@@ -84,9 +89,13 @@ def read_raw(arguments: PrepareArguments) -> RawTables:
     if arguments.source is not None:
         return load_source(arguments.source)
     if arguments.instructions is not None:
-        return read_instructions(arguments.instructions)
-    assert arguments.interactions is not None
-    return read_files(arguments.interactions, arguments.items, parse_mapping(arguments.columns))
+        raw = read_instructions(arguments.instructions)
+    else:
+        assert arguments.interactions is not None
+        raw = read_files(arguments.interactions, arguments.items, parse_mapping(arguments.columns))
+    raw.source, raw.licence = arguments.name or raw.source, arguments.licence or raw.licence
+    raw.citation = arguments.citation or raw.citation
+    return raw
 
 
 def check_arguments(arguments: PrepareArguments) -> None:
@@ -102,6 +111,9 @@ def check_arguments(arguments: PrepareArguments) -> None:
     stray = [name for name in ("items", "columns") if kind != "interactions" and getattr(arguments, name)]
     if stray:
         raise ValueError(f"--{stray[0]} {getattr(arguments, stray[0])!r} goes with --interactions, not with --{kind}")
+    own = [name for name in ("name", "licence", "citation") if getattr(arguments, name) is not None]
+    if own and kind == "source":
+        raise ValueError(f"--{own[0]} {getattr(arguments, own[0])!r} is of one's own files; --source has its own")
     if arguments.dislike_at_most is not None and arguments.like_at_least is None:
         raise ValueError(f"--dislike_at_most {arguments.dislike_at_most!r} goes with --like_at_least; give both")
     if arguments.like_at_least is not None and kind == "instructions":

@@ -166,7 +166,19 @@ def _what_it_is(config: RecommenderConfig, base: str | None) -> str:
     return (
         f"A sequential recommender made with llmrec: what a person did, and when, "
         f"is written as text and read by {model}, {how}. {heads[config.head]}{learned}. Items that nobody has used "
-        "yet are scored from their words."
+        f"yet are scored from their words.{_adaptation(config.adapted_on)}"
+    )
+
+
+def _adaptation(adapted_on: Record | None) -> str:
+    """Say what the model read before it learned to rank, if it did; the config may be a stranger's."""
+    if adapted_on is None:
+        return ""
+    read = adapted_on.get("data")
+    sources = [str(one.get("source")) for one in read if isinstance(one, dict)] if isinstance(read, list) else []
+    return (
+        " Before it learned to rank, the base model went on reading unlabelled histories "
+        f"({plain(str(adapted_on.get('objective')))}) of {plain(', '.join(sources) or 'data that are not named')}."
     )
 
 

@@ -44,6 +44,13 @@ def test_files_become_a_data_directory(tmp_path: Path, files: list[str], capsys:
     }
 
 
+def test_own_files_say_what_they_are(tmp_path: Path, files: list[str]) -> None:
+    said = ["--name", "A shop", "--licence", "CC BY 4.0", "--citation", "Somebody 2024"]
+    assert run("prepare", [*files, *said, "--output_dir", str(tmp_path / "data")]) == 0
+    manifest = DataDirectory.open(tmp_path / "data").manifest
+    assert [manifest[name] for name in ("source", "licence", "citation")] == ["A shop", "CC BY 4.0", "Somebody 2024"]
+
+
 def test_a_bare_user_behavior_csv_needs_no_mapping(tmp_path: Path) -> None:
     lines = [
         f"u{user},{item},2024-05-{item + 1:02}T10:00:00+02:00,Item {item}" for user in range(5) for item in range(9)
@@ -89,6 +96,7 @@ def test_movielens_small_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["--interactions", "missing.csv"], "no file at 'missing.csv'"),
         (["--source", "movielens-small", "--validation_fraction", "2"], "validation_fraction 2.0 is not between"),
         (["--source", "movielens-small", "--min_user_events", "100000"], "lower them"),
+        (["--source", "movielens-small", "--licence", "MIT"], "--licence 'MIT' is of one's own files; --source has"),
         (["--source", "movielens-small", "--oops", "1"], "--oops"),
     ],
 )

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from tiny_recommenders import randomise, tiny_recommender
 from llmrec import Recommender
 from llmrec.commands.card import read_data
 from llmrec.commands.main import run
+from llmrec.configuration import RecommenderConfig
 from llmrec.evaluation.labelled_cases import LabelledCases
 from llmrec.evaluation.pair_results import pair_results
 from llmrec.hub.card import card_text, renewed_card
@@ -295,6 +297,21 @@ def test_texts_of_strangers_are_text(folder, record):
     record["data"]["source"] = "<script>alert(1)</script>\n# Title | x"
     card = card_text(folder, record)
     assert "<script>" not in card and "\n# Title" not in card
+
+
+@pytest.mark.parametrize(
+    ("adapted_on", "expected"),
+    [
+        (None, None),
+        ({"objective": "masked events", "data": [{"source": "a"}, {"source": "b | <c>"}]}, "(masked events) of a, b"),
+        ({"objective": ["?"], "data": "?"}, "of data that are not named."),  # a stranger's
+    ],
+)
+def test_what_was_read_before_ranking_is_told(folder, adapted_on, expected):
+    replace(RecommenderConfig.load(folder), adapted_on=adapted_on).save(folder)
+    card = card_text(folder, None)
+    assert ("went on reading unlabelled histories" in card) == (expected is not None)
+    assert expected is None or (expected in card and "<c>" not in card)
 
 
 @pytest.fixture
