@@ -107,9 +107,12 @@ class CandidateScorer:
             model.train(training)
         return results
 
-    def _jobs(self, questions: Sequence[Question]) -> Iterator[tuple[list[tuple[int, slice]], list[Tensor]]]:
-        """Yield (question number, part of its candidates) and the scores of that part, some at a time."""
-        packed: list[tuple[int, slice, Pass]] = []
+    def _jobs(self, questions: Sequence[Question]) -> Iterator[tuple[list[tuple[int, Tensor]], list[Tensor]]]:
+        """Yield (question number, some of its candidates) and their scores, some at a time.
+
+        Candidates are read in an order of their own, so that the caller's does not even move a last bit.
+        """
+        packed: list[tuple[int, Tensor, Pass]] = []
         for number, question in enumerate(questions):
             if not len(question.items):
                 continue
@@ -117,6 +120,8 @@ class CandidateScorer:
                 Branch(int(item), self.processor.candidate_block(self.texts.attributes(int(item))), int(event))
                 for item, event in zip(question.items, question.events, strict=True)
             ]
+            order = torch.tensor(sorted(range(len(branches)), key=branches.__getitem__))
+            branches = [branches[place] for place in order.tolist()]
             num_history = self.processor.num_tokens(question.row)
             sizes = [len(branch.block) for branch in branches]
             backbone = self.rec_model.backbone
@@ -124,12 +129,14 @@ class CandidateScorer:
             limit = cached_tokens(backbone) if may_cache else math.inf
             chunks = chunk_candidates(backbone, num_history, sizes, self.max_pass_mib, limit)
             if may_cache and (self.method == "cached" or len(chunks) > 1):
-                yield [(number, chunk) for chunk in chunks], list(self._cached(question, branches, chunks))
+                yield [(number, order[chunk]) for chunk in chunks], list(self._cached(question, branches, chunks))
             else:
-                packed += [(number, chunk, replace(question.row, branches=branches[chunk])) for chunk in chunks]
+                packed += [(number, order[chunk], replace(question.row, branches=branches[chunk])) for chunk in chunks]
         yield from self._packed(packed)
 
-    def _packed(self, passes: list[tuple[int, slice, Pass]]) -> Iterator[tuple[list[tuple[int, slice]], list[Tensor]]]:
+    def _packed(
+        self, passes: list[tuple[int, Tensor, Pass]]
+    ) -> Iterator[tuple[list[tuple[int, Tensor]], list[Tensor]]]:
         passes = sorted(passes, key=lambda entry: -self.processor.num_tokens(entry[2]))
         begin = 0
         while begin < len(passes):
@@ -152,5 +159,5 @@ class CandidateScorer:
         reading.append(row.blocks[:end], table(torch.as_tensor(row.items[:end], device=device)), times)
         query = next((one for one in row.queries if one.event == end - 1), None)
         for chunk in chunks:
-            items = table(torch.as_tensor(question.items[chunk], device=device))
+            items = table(torch.tensor([branch.item for branch in branches[chunk]], device=device))
             yield reading.candidate_scores([branch.block for branch in branches[chunk]], items, query)

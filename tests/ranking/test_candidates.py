@@ -64,8 +64,12 @@ def test_order_company_and_repetition_change_no_score(recommender):
     asked = question(recommender, 6, np.arange(N))
     scores = scorer(recommender).scores([asked])[0]
     order = np.random.default_rng(0).permutation(N)
-    moved = scorer(recommender).scores([question(recommender, 6, order)])[0]
-    assert (scores[order] - moved).abs().max() <= 1e-5
+    for choice in ({"method": "packed"}, {"method": "cached"}):
+        here, moved = (
+            scorer(recommender, **choice).scores([question(recommender, 6, which)])[0]
+            for which in (np.arange(N), order)
+        )
+        assert torch.equal(here[order], moved)
     doubled = scorer(recommender).scores([question(recommender, 6, np.array([2, 2, 4]))])[0]
     assert doubled[0] == pytest.approx(doubled[1].item(), abs=1e-5)
     assert doubled[0] == pytest.approx(scores[2].item(), abs=1e-5)
