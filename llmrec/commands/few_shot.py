@@ -92,8 +92,8 @@ def few_shot(
             judged(SUBJECT, size, seed, pair_logits(recommender, cases, progress=False))
             for name, logits in baseline_logits(recommender, training_pairs(directory, size, seed), cases).items():
                 judged(name, size, seed, logits)
-            write_rows(runs, output, "few_shot_runs")
-            write_rows(summary(runs), output, "few_shot")
+            write_rows(runs, output, "few_shot_runs", "One run each")
+            write_rows(summary(runs), output, "few_shot", "Means over seeds")
     return summary(runs)
 
 
