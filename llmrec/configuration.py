@@ -41,8 +41,8 @@ class RecommenderConfig:
         head: what scores candidates. `dual` scores the whole catalogue by one inner product, and is there whatever is
             said here; `cross` and `verbalizer` score candidates that have read the history, proposed by `dual`.
         hybrid: whether known items have learned residuals and biases beside their text.
-        popularity_weight: share of log(1 + an item's training events) in its score (`hybrid`): 1 ranks as people
-            choose, 0 by what the history says alone, which serves rare items.
+        popularity_weight: how much of an item's popularity is in its score (`ItemTable.popularity`; `hybrid`), in
+            [0, 2]: 0 ranks by what the history says alone, which serves rare items.
         like_rate: share of likes among the events that training on labelled pairs counted, from which the logit of a
             pair starts by how far the user's own share and the item's differ; None where it starts from nothing.
         pooling: how an event's token states become one state: their `mean`, or the `last` token's.
@@ -92,7 +92,7 @@ class RecommenderConfig:
             _require(isinstance(getattr(self, name), int), name, getattr(self, name), "is no whole number")
         weight = self.popularity_weight
         _require(isinstance(weight, (int, float)), "popularity_weight", weight, "is no number")
-        _require(0 <= weight <= 1, "popularity_weight", weight, "is not in [0, 1]")
+        _require(0 <= weight <= 2, "popularity_weight", weight, "is not in [0, 2]")
         rate = self.like_rate
         _require(rate is None or (isinstance(rate, float) and 0 < rate < 1), "like_rate", rate, "is not in (0, 1)")
         overlap = self.window_overlap

@@ -167,7 +167,7 @@ class Recommender:
 
     @property
     def popularity_weight(self) -> float:
-        """Share of log(1 + an item's training events) in scores, in [0, 1]; may be set. See `RecommenderConfig`."""
+        """How much of an item's popularity is in its score, in [0, 2]; may be set. See `RecommenderConfig`."""
         return self.config.popularity_weight
 
     @popularity_weight.setter

@@ -154,10 +154,10 @@ def test_popularity_has_the_weight_it_is_given(own):
     own.popularity_weight = 0.0
     without = own.score(HISTORY, IDS)
     own.popularity_weight = 0.75
-    expected = [score + 0.75 * math.log(1 + count) for count, score in enumerate(without)]
+    expected = [score + 0.75 * math.log(1 + count / 10) for count, score in enumerate(without)]
     assert own.score(HISTORY, IDS) == pytest.approx(expected, abs=1e-4)
-    with pytest.raises(ValueError, match=r"popularity_weight=1.5 is not in \[0, 1\]"):
-        own.popularity_weight = 1.5
+    with pytest.raises(ValueError, match=r"popularity_weight=2.5 is not in \[0, 2\]"):
+        own.popularity_weight = 2.5
     assert own.popularity_weight == 0.75
 
 

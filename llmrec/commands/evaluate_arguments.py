@@ -32,7 +32,7 @@ class EvaluateArguments:
     mask_seen: bool = field(default=True, metadata={"help": "Leave items of the history out of the ranking."})
     popularity_weight: float | None = field(
         default=None,
-        metadata={"help": "Share of popularity in the adapter's scores, in [0, 1]; by default as it was saved."},
+        metadata={"help": "How much popularity is in the adapter's scores, in [0, 2]; by default as it was saved."},
     )
     head: Literal["saved", "dual", "cross", "verbalizer"] = field(
         default="saved",

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 SHRINKAGE = 5.0
 """Training targets at which half of what was learned of an item counts."""
+PSEUDO_COUNT = 10.0
+"""Training targets that every item is given beside its own, where it is ranked: rare ones say little."""
 
 
 class Items(NamedTuple):
@@ -38,15 +40,16 @@ class ItemTable(nn.Module):
     steps of one size of gradients however small, so that without it what is "learned" of rare items is that they are
     never wanted.
 
-    Popularity is no matter of learning either: log(1 + n) stands in the score from the start (logit adjustment, Menon
-    et al. 2021, arXiv:2007.07314, eq. 10), so that residuals and projection learn what a history says about an item,
-    and how much popularity a ranking should have is decided afterwards.
+    Popularity is no matter of learning either: in training log(1 + n) stands in the score from the start (logit
+    adjustment, Menon et al. 2021, arXiv:2007.07314, eq. 10), so that residuals and projection learn what a history says
+    about an item. How much popularity a ranking should have is decided afterwards, and smoothed (`popularity`): what
+    comes next is a rare or a new item more often than counts say, which every target of training is part of.
 
     Args:
         text: (N, D) unit rows: frozen embeddings of the items' texts.
         hybrid: whether to learn residuals and biases; they start at zero.
         counts: (N,) int64 how often each item is a target in training, about; never by default.
-        popularity_weight: share of log(1 + n) in scores outside training.
+        popularity_weight: how much of `popularity` is in scores outside training.
         like_odds: (N,) log-odds that an item is liked, less those of all items together; labelled pairs start from
             them. None where nothing is known of likes; zero for new items.
 
@@ -91,16 +94,21 @@ class ItemTable(nn.Module):
         if not self.hybrid:
             return Items(text, None, None, None)
         trust = counts / (counts + SHRINKAGE)
-        weight = self.popularity_weight
         if self.training:
-            weight = 1.0
+            prior = torch.log1p(counts)
             trust = trust * (torch.rand(len(text), device=text.device) >= self.residual_dropout)
+        else:
+            prior = self.popularity_weight * self.popularity()[chosen]
         return Items(
             text,
             trust[:, None] * self.input_residual[chosen],
             trust[:, None] * self.output_residual[chosen],
-            trust * self.bias[chosen] + weight * torch.log1p(counts),
+            trust * self.bias[chosen] + prior,
         )
+
+    def popularity(self) -> Tensor:
+        """Return log(1 + n / `PSEUDO_COUNT`), (N,): zero for new items, and near it for rare ones."""
+        return torch.log1p(self.counts / PSEUDO_COUNT)
 
     @torch.no_grad()
     def extend(self, text: Tensor) -> ItemTable:

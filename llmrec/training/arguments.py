@@ -104,7 +104,7 @@ class ModelArguments:
     popularity_weight: float | None = field(
         default=None,
         metadata={
-            "help": "Share of popularity in a hybrid's scores, in [0, 1]: 0 serves rare items; chosen on validation "
+            "help": "How much popularity is in a hybrid's scores, in [0, 2]: 0 serves rare items; chosen on validation "
             "by default, 1 without validation."
         },
     )

@@ -17,7 +17,7 @@ from llmrec.evaluation.evaluator import RankedPart, collect, score_ranks, user_m
 from llmrec.models.modeling import RecModel
 from llmrec.ranking.dual import catalogue_scoring
 
-POPULARITY_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+POPULARITY_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 """Of these the one best on validation is kept, unless one was given."""
 
 
@@ -49,7 +49,7 @@ def best_popularity_weight(
         states: Case numbers (B,) and user states (B, D), of this process's part of the cases; `DualScorer.states`.
         model: Its head and item table score; without `hybrid` every weight ranks alike.
         cases: All cases. Every process must call this, and each gets the same answer.
-        weights: Shares of log(1 + an item's training events) in scores, at least one.
+        weights: How much of `ItemTable.popularity` is in scores, at least one.
         mask_seen: Whether the items of a history leave its ranking.
         cutoff: K of the NDCG whose mean over users decides.
 
@@ -58,7 +58,7 @@ def best_popularity_weight(
     """
     score = _scoring_without_popularity(model)
     table = model.rec_items
-    prior = torch.log1p(table.counts.cpu()) if table.hybrid else torch.zeros(len(table))  # (N,)
+    prior = table.popularity().cpu() if table.hybrid else torch.zeros(len(table))  # (N,)
     parts: dict[float, list[RankedPart]] = {weight: [] for weight in weights}
     for numbers, read in states:
         scores = score(read)

@@ -40,8 +40,8 @@ class RecTrainer(AdapterTrainer):
         args: settings of the run.
         train_dataset: windows of the training events.
         cases: validation targets, or None to train without evaluation.
-        popularity_weight: share of popularity in scores (`RecommenderConfig.popularity_weight`); None chooses at every
-            evaluation, among `POPULARITY_WEIGHTS`.
+        popularity_weight: how much popularity is in scores (`RecommenderConfig.popularity_weight`); None chooses at
+            every evaluation, among `POPULARITY_WEIGHTS`.
     """
 
     train_dataset: WindowDataset

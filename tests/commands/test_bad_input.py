@@ -102,7 +102,7 @@ TRAIN = {"data_dir": "data", "base_model": "base", "output_dir": "run", "max_tok
         ({"attn_implementation": "flash"}, "attn_implementation='flash'"),
         ({"residual_dropout": "1"}, "residual_dropout=1.0"),
         ({"vector_dropout": "-1"}, "vector_dropout=-1.0"),
-        ({"popularity_weight": "-1"}, "popularity_weight=-1.0 is not in [0, 1]"),
+        ({"popularity_weight": "-1"}, "popularity_weight=-1.0 is not in [0, 2]"),
         ({"popularity_weight": "1", "hybrid": "false"}, "popularity_weight=1.0 goes with a hybrid"),
         ({"train_overlap": "1"}, "overlap"),
         ({"train_overlap": "-0.5"}, "overlap"),
@@ -140,7 +140,7 @@ EVALUATE = {"data_dir": "data", "model": "adapter", "output_dir": "results"}
         ({"output_dir": "file/results"}, "file"),
         ({"max_users": "0"}, "max_users is 0"),
         ({"batch_size": "0"}, "batch_size"),
-        ({"popularity_weight": "2"}, "popularity_weight=2.0 is not in [0, 1]"),
+        ({"popularity_weight": "3"}, "popularity_weight=3.0 is not in [0, 2]"),
         ({"typo": "1"}, "--typo"),
     ],
 )

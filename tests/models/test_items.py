@@ -72,15 +72,15 @@ def test_what_is_learned_counts_by_how_often_an_item_was_seen():
     for name, trust in enumerate([0, 1 / 6, 1 / 2, 9 / 10, 1]):
         torch.testing.assert_close(used.input_residual[name], trust * made.input_residual[name])
         torch.testing.assert_close(used.output_residual[name], trust * made.output_residual[name])
-    prior = torch.tensor([0, math.log(2), math.log(6), math.log(46), math.log(10**9 + 1)])
+    prior = torch.tensor([0, math.log(1.1), math.log(1.5), math.log(5.5), math.log(10**8 + 1)])
     torch.testing.assert_close(used.bias, torch.tensor([0, 1 / 6, 1 / 2, 9 / 10, 1]) * made.bias + 0.5 * prior)
 
 
-def test_popularity_has_its_full_weight_in_training_and_the_chosen_one_elsewhere():
-    made = ItemTable(torch.eye(3), True, torch.tensor([0, 1, 3]), popularity_weight=0.25)
-    prior = torch.log(torch.tensor([1.0, 2.0, 4.0]))
-    torch.testing.assert_close(made.train()().bias, prior)
-    torch.testing.assert_close(made.eval()().bias, prior / 4)
+def test_popularity_is_what_it_is_in_training_and_smoothed_with_the_chosen_weight_elsewhere():
+    made = ItemTable(torch.eye(3), True, torch.tensor([0, 1, 20]), popularity_weight=0.25)
+    torch.testing.assert_close(made.train()().bias, torch.log(torch.tensor([1.0, 2.0, 21.0])))
+    torch.testing.assert_close(made.eval()().bias, torch.log(torch.tensor([1.0, 1.1, 3.0])) / 4)
+    torch.testing.assert_close(made.eval()(torch.tensor([2])).bias, torch.log(torch.tensor([3.0])) / 4)
 
 
 def test_an_item_that_was_never_seen_learns_nothing():
