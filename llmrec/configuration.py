@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 CONFIG_NAME = "llmrec_config.json"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 HEADS = ("dual", "cross", "verbalizer")
 POOLINGS = ("mean", "last")
 TIME_PARTS = ("gap", "hour", "weekday", "yearday")
@@ -163,7 +163,7 @@ def migrate(values: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of an older format as this release reads them, a version at a time.
 
     >>> migrate({"format_version": 1, "hybrid": False, "base_model": "x"})
-    {'format_version': 3, 'hybrid': False, 'base_model': 'x'}
+    {'format_version': 4, 'hybrid': False, 'base_model': 'x'}
 
     Raises:
         ValueError: if the format is newer, or holds too little to go on.
@@ -192,7 +192,20 @@ def _from_version_2(values: dict[str, Any]) -> dict[str, Any]:
     return values  # the settings are the same; version 3 added probe.json to the folder
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_version_1, 2: _from_version_2}
+def _from_version_3(values: dict[str, Any]) -> dict[str, Any]:
+    if values.get("hybrid", True) and values.get("popularity_weight", 1.0) > 0:
+        raise ValueError(
+            f"{CONFIG_NAME} has format_version 3, whose hybrids rank by popularity in another way (log(1 + n)).\n"
+            "Train the adapter again."
+        )
+    return values
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: _from_version_1,
+    2: _from_version_2,
+    3: _from_version_3,
+}
 """What makes the settings of the next version from those of each older one."""
 
 

@@ -54,7 +54,7 @@ def test_the_file_is_sorted_json(tmp_path):
     text = (tmp_path / CONFIG_NAME).read_text(encoding="utf-8")
     assert text.endswith("}\n")
     assert list(json.loads(text)) == sorted(json.loads(text))
-    assert json.loads(text)["format_version"] == 3
+    assert json.loads(text)["format_version"] == 4
 
 
 def test_version_1_is_read_unless_it_is_a_hybrid_whose_items_were_not_counted(tmp_path):
@@ -64,6 +64,15 @@ def test_version_1_is_read_unless_it_is_a_hybrid_whose_items_were_not_counted(tm
     assert RecommenderConfig.load(tmp_path) == RecommenderConfig(base_model=NAME, hybrid=False)
     write(tmp_path, **{**old, "hybrid": True})
     with pytest.raises(ValueError, match=r"no training counts of their items.\nTrain the adapter again"):
+        RecommenderConfig.load(tmp_path)
+
+
+@pytest.mark.parametrize("settings", [{"hybrid": False}, {"popularity_weight": 0.0}])
+def test_version_3_is_read_unless_it_ranks_by_the_popularity_of_then(tmp_path, settings):
+    write(tmp_path, **valid(format_version=3, **settings))
+    assert RecommenderConfig.load(tmp_path) == RecommenderConfig(base_model=NAME, **settings)
+    write(tmp_path, **{**valid(format_version=3), "hybrid": True, "popularity_weight": 0.5})
+    with pytest.raises(ValueError, match=r"rank by popularity in another way .*\nTrain the adapter again"):
         RecommenderConfig.load(tmp_path)
 
 
@@ -113,11 +122,11 @@ def test_a_setting_of_a_newer_release_warns_and_is_dropped(tmp_path):
         assert RecommenderConfig.load(tmp_path) == RecommenderConfig(base_model=NAME)
 
 
-@pytest.mark.parametrize("version", [0, 4, None, "1", []])
+@pytest.mark.parametrize("version", [0, 5, None, "1", []])
 def test_another_format_is_refused(tmp_path, version):
     write(tmp_path, **valid(format_version=version))
     with pytest.raises(
-        ValueError, match=rf"format_version {re.escape(repr(version))}; this release reads 3(.|\n)*Upgrade"
+        ValueError, match=rf"format_version {re.escape(repr(version))}; this release reads 4(.|\n)*Upgrade"
     ):
         RecommenderConfig.load(tmp_path)
 

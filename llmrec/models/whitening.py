@@ -24,10 +24,11 @@ def whitening(text: Tensor) -> Tensor:
     >>> text.pow(2).mean(0), (text @ whitening(text)).pow(2).mean(0)
     (tensor([0.7600, 0.2400]), tensor([0.4260, 0.3758]))
     """
-    moments = text.double().T @ text.double() / max(len(text), 1)
+    rows = text.cpu().double()
+    moments = rows.T @ rows / max(len(rows), 1)
     mean = moments.trace() / len(moments)
     if not mean > 0:
         return torch.eye(len(moments)).to(text)
-    variances, directions = torch.linalg.eigh(moments + RIDGE * mean * torch.eye(len(moments)).to(moments))
+    variances, directions = torch.linalg.eigh(moments + RIDGE * mean * torch.eye(len(moments)))
     matrix = (directions * variances.rsqrt()) @ directions.T
     return (matrix * (len(matrix) / matrix.trace())).to(text)
