@@ -41,7 +41,7 @@ class RecommenderConfig:
         head: what scores candidates. `dual` scores the whole catalogue by one inner product, and is there whatever is
             said here; `cross` and `verbalizer` score candidates that have read the history, proposed by `dual`.
         hybrid: whether known items have learned residuals and biases beside their text.
-        popularity_weight: how much of an item's popularity is in its score (`ItemTable.popularity`; `hybrid`), in
+        popularity_weight: how much of an item's popularity is in its score (`smoothed_popularity`; `hybrid`), in
             [0, 2]: 0 ranks by what the history says alone, which serves rare items.
         like_rate: share of likes among the events that training on labelled pairs counted, from which the logit of a
             pair starts by how far the user's own share and the item's differ; None where it starts from nothing.
@@ -193,9 +193,10 @@ def _from_version_2(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_version_3(values: dict[str, Any]) -> dict[str, Any]:
-    if values.get("hybrid", True) and values.get("popularity_weight", 1.0) > 0:
+    weight = values.get("popularity_weight", 1.0)
+    if values.get("hybrid", True) and isinstance(weight, (int, float)) and weight > 0:
         raise ValueError(
-            f"{CONFIG_NAME} has format_version 3, whose hybrids rank by popularity in another way (log(1 + n)).\n"
+            f"{CONFIG_NAME} was saved in a format before 4, whose hybrids rank by popularity in another way.\n"
             "Train the adapter again."
         )
     return values

@@ -72,7 +72,7 @@ def test_version_3_is_read_unless_it_ranks_by_the_popularity_of_then(tmp_path, s
     write(tmp_path, **valid(format_version=3, **settings))
     assert RecommenderConfig.load(tmp_path) == RecommenderConfig(base_model=NAME, **settings)
     write(tmp_path, **{**valid(format_version=3), "hybrid": True, "popularity_weight": 0.5})
-    with pytest.raises(ValueError, match=r"rank by popularity in another way .*\nTrain the adapter again"):
+    with pytest.raises(ValueError, match=r"rank by popularity in another way.\nTrain the adapter again"):
         RecommenderConfig.load(tmp_path)
 
 

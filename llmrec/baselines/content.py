@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from llmrec.baselines.case_batches import HistoryCases, case_batches
-from llmrec.models.whitening import whitening
+from llmrec.baselines.whitening import whitening
 
 DECAYS = (0.3, 0.5, 0.7, 0.9, 1.0)
 """Decays among which a search chooses."""
@@ -58,10 +58,11 @@ def unique_rows(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def spread(vectors: np.ndarray) -> np.ndarray:
     """Return item vectors (N, D) whitened (`whitening`) and of length one again; zero stays zero, twins stay twins."""
-    unique, inverse = unique_rows(np.asarray(vectors, dtype=np.float32))
-    spread = unique.astype(np.float64) @ whitening(torch.from_numpy(vectors)).double().numpy()
-    lengths = np.linalg.norm(spread, axis=1, keepdims=True)
-    return (spread / np.where(lengths > 0, lengths, 1)).astype(np.float32)[inverse]
+    vectors = np.array(vectors, dtype=np.float32)
+    unique, inverse = unique_rows(vectors)
+    wide = unique.astype(np.float64) @ whitening(torch.from_numpy(vectors)).double().numpy()
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    return (wide / np.where(lengths > 0, lengths, 1)).astype(np.float32)[inverse]
 
 
 class ContentBaseline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
@@ -27,15 +28,21 @@ def parse_options(parser: Any, argv: list[str] | None) -> tuple[Any, ...]:
     """Parse a verb's options, those of the process by default, into its parser's dataclasses.
 
     Raises:
-        ValueError: An option is unknown; the error names those that look like it.
+        ValueError: An option is unknown, and the error names those that look like it; or a value belongs to none.
     """
-    *parsed, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
-    if unknown:
-        known = [option.removeprefix("--") for option in parser._option_string_actions]
-        asked = unknown[0].removeprefix("--").partition("=")[0]
-        near = [name for name in known if asked in name] or get_close_matches(asked, known)
-        meant = f"; did you mean --{' or --'.join(near[:2])}?" if asked and near else f"; see `{parser.prog} --help`."
-        raise ValueError(f"option {unknown[0]!r} is none of `{parser.prog}`{meant}")
+    words = sys.argv[1:] if argv is None else argv
+    names = [word.partition("=")[0] for word in words if word.startswith("--")]
+    known = list(dict.fromkeys(action.dest for action in parser._actions))
+    for name in names:  # before what is missing: it may be what was meant
+        if name not in parser._option_string_actions:
+            asked = name.removeprefix("--").replace("-", "_")
+            inside = [each for each in known if len(asked) > 2 and asked in each]
+            near = list(dict.fromkeys([*inside, *get_close_matches(asked, known)]))[:3]
+            meant = f"; did you mean --{' or --'.join(near)}?" if near else f"; see `{parser.prog} --help`."
+            raise ValueError(f"option {name!r} is none of `{parser.prog}`{meant}")
+    *parsed, stray = parser.parse_args_into_dataclasses(words, return_remaining_strings=True)
+    if stray:
+        raise ValueError(f"value {stray[0]!r} belongs to no option of `{parser.prog}`; see `{parser.prog} --help`.")
     return tuple(parsed)
 
 

@@ -112,6 +112,8 @@ def check_arguments(arguments: PrepareArguments) -> None:
     if stray:
         raise ValueError(f"--{stray[0]} {getattr(arguments, stray[0])!r} goes with --interactions, not with --{kind}")
     own = [name for name in ("name", "licence", "citation") if getattr(arguments, name) is not None]
+    if empty := [name for name in own if not getattr(arguments, name).strip()]:
+        raise ValueError(f"--{empty[0]} {getattr(arguments, empty[0])!r} says nothing: give a text, or leave it out")
     if own and kind == "source":
         raise ValueError(f"--{own[0]} {getattr(arguments, own[0])!r} is of one's own files; --source has its own")
     if arguments.dislike_at_most is not None and arguments.like_at_least is None:

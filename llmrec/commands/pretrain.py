@@ -151,7 +151,7 @@ def pretrain(data: PretrainArguments, model: ModelArguments, training: RecTraini
         },
     )
     recommender.records[TRAINING_SETTINGS] = settings_record(data, model, training)
-    trainer.embed_items()
+    trainer.embed_items(model.whiten)
     trainer.save_model()
     results = {
         "objective": objective,

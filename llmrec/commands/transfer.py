@@ -141,7 +141,8 @@ def measure(arguments: TransferArguments, directory: DataDirectory, cases: Cases
         whole = None if adapted is None else whole_checkpoint(adapted, Path(arguments.output_dir, row, "whole"))
         _, model, training = train_settings(arguments, row, FULL, adapted, whole)
         text = embedded.by(model if whole is None else replace(model, base_model=str(whole)))
-        values = ndcg_of_users(ContentBaseline(spread(text.numpy())), cases, training.mask_seen)
+        vectors = spread(text.numpy()) if model.whiten else text.numpy()
+        values = ndcg_of_users(ContentBaseline(vectors), cases, training.mask_seen)
         yield Cell(row, ZERO_SHOT, values, users=0, steps=0, seconds=0.0)
         for column in [*map(str, sorted(arguments.users)), FULL]:
             data, model, training = train_settings(arguments, row, column, adapted, whole)

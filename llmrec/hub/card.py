@@ -171,13 +171,13 @@ def _what_it_is(config: RecommenderConfig, base: str | None) -> str:
 
 
 def _adaptation(adapted_on: Record | None) -> str:
-    """Say what the model read before it learned to rank, if it did; the config may be a stranger's."""
+    """Say what the base model was adapted to, if it was; the config may be a stranger's."""
     if adapted_on is None:
         return ""
     read = adapted_on.get("data")
     sources = [str(one.get("source")) for one in read if isinstance(one, dict)] if isinstance(read, list) else []
     return (
-        " Before it learned to rank, the base model went on reading unlabelled histories "
+        " The base model first went on reading unlabelled histories "
         f"({plain(str(adapted_on.get('objective')))}) of {plain(', '.join(sources) or 'data that are not named')}."
     )
 

@@ -14,6 +14,11 @@ PSEUDO_COUNT = 10.0
 """Training targets that every item is given beside its own, where it is ranked: rare ones say little."""
 
 
+def smoothed_popularity(counts: Tensor) -> Tensor:
+    """Return log(1 + n / `PSEUDO_COUNT`) of counts (...): zero for new items, and near it for rare ones."""
+    return torch.log1p(counts / PSEUDO_COUNT)
+
+
 class Items(NamedTuple):
     """What one step uses of the table; all but `text` are None without `hybrid`."""
 
@@ -42,19 +47,21 @@ class ItemTable(nn.Module):
 
     Popularity is no matter of learning either: in training log(1 + n) stands in the score from the start (logit
     adjustment, Menon et al. 2021, arXiv:2007.07314, eq. 10), so that residuals and projection learn what a history says
-    about an item. How much popularity a ranking should have is decided afterwards, and smoothed (`popularity`): what
-    comes next is a rare or a new item more often than counts say, which every target of training is part of.
+    about an item. How much popularity a ranking should have is decided afterwards, of `smoothed_popularity`: what comes
+    next is a rare or a new item more often than counts say, which every target of training is part of.
 
     Args:
         text: (N, D) unit rows: frozen embeddings of the items' texts.
         hybrid: whether to learn residuals and biases; they start at zero.
         counts: (N,) int64 how often each item is a target in training, about; never by default.
-        popularity_weight: how much of `popularity` is in scores outside training.
+        popularity_weight: how much of `smoothed_popularity` is in scores outside training.
         like_odds: (N,) log-odds that an item is liked, less those of all items together; labelled pairs start from
             them. None where nothing is known of likes; zero for new items.
 
     Attributes:
         residual_dropout: share of items of which a training step uses nothing learned: text alone keeps working.
+        adjusts: whether log(1 + n) stands in the scores of training, for a softmax over items; else what stands in
+            others does, as for labelled pairs, which are judged by their very logits.
         edition: another object for each table, by which others can tell that their items were exchanged.
     """
 
@@ -78,6 +85,7 @@ class ItemTable(nn.Module):
         self.hybrid = hybrid
         self.popularity_weight = popularity_weight
         self.residual_dropout = 0.0
+        self.adjusts = True
         self.edition = object()
         if hybrid:
             self.input_residual = nn.Parameter(torch.zeros_like(text))
@@ -95,20 +103,15 @@ class ItemTable(nn.Module):
             return Items(text, None, None, None)
         trust = counts / (counts + SHRINKAGE)
         if self.training:
-            prior = torch.log1p(counts)
             trust = trust * (torch.rand(len(text), device=text.device) >= self.residual_dropout)
-        else:
-            prior = self.popularity_weight * self.popularity()[chosen]
+        adjusts = self.training and self.adjusts
+        prior = torch.log1p(counts) if adjusts else self.popularity_weight * smoothed_popularity(counts)
         return Items(
             text,
             trust[:, None] * self.input_residual[chosen],
             trust[:, None] * self.output_residual[chosen],
             trust * self.bias[chosen] + prior,
         )
-
-    def popularity(self) -> Tensor:
-        """Return log(1 + n / `PSEUDO_COUNT`), (N,): zero for new items, and near it for rare ones."""
-        return torch.log1p(self.counts / PSEUDO_COUNT)
 
     @torch.no_grad()
     def extend(self, text: Tensor) -> ItemTable:
@@ -134,5 +137,5 @@ class ItemTable(nn.Module):
         made = ItemTable(text, self.hybrid, counts, self.popularity_weight, odds).to(self.text.device)
         for name, own in self.named_parameters():
             getattr(made, name).copy_(rows_of(name, own)).requires_grad_(own.requires_grad)
-        made.residual_dropout = self.residual_dropout
+        made.residual_dropout, made.adjusts = self.residual_dropout, self.adjusts
         return made.train(self.training)

@@ -71,7 +71,7 @@ class CascadeScorer:
         """Return (N,) a number of all that the ranker's item table holds of each item; equal where that is equal."""
         table = self.ranker.rec_model.rec_items
         training = table.training
-        table.eval()  # dropout, and popularity in full, are for training alone
+        table.eval()  # dropout, and training's own prior, are for training alone
         parts = [part.reshape(len(table), -1) for part in table() if part is not None]
         table.train(training)
         return unique_rows(torch.cat(parts, dim=1).float().cpu().numpy())[1]

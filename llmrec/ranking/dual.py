@@ -109,7 +109,7 @@ def catalogue_scoring(model: RecModel, rows: Tensor | None = None) -> Callable[[
         rows: (C,) rows of the table to score instead of all: scores are (B, C).
     """
     training = model.training
-    model.eval()  # dropout, and popularity in full, are for training alone
+    model.eval()  # dropout, and training's own prior, are for training alone
     text, _, residual, bias = model.rec_items()
     model.train(training)
     if rows is not None:

@@ -163,13 +163,16 @@ class OpenHistory:
             scores = embedded @ self._reading.user_state(query).double() * head.scale
             return (scores if items.bias is None else scores + items.bias).float().cpu()
         blocks = [self.processor.candidate_block(self._attributes(row)) for row in rows.tolist()]
+        order = sorted(range(len(blocks)), key=lambda place: (blocks[place], rows[place]))  # not the caller's
+        blocks, items = [blocks[place] for place in order], items.map(itemgetter(order))
         backbone, sizes = self.model.backbone, [len(block) for block in blocks]
         limit = cached_tokens(backbone)
         chunks = chunk_candidates(backbone, self._reading.num_tokens, sizes, MAX_PASS_MIB, limit)
         parts = []
         for chunk in chunks:
             parts.append(self._reading.candidate_scores(blocks[chunk], items.map(itemgetter(chunk)), query))
-        return torch.cat(parts).cpu()
+        scores = torch.cat(parts).cpu()
+        return torch.empty_like(scores).index_copy_(0, torch.tensor(order), scores)
 
     def _attributes(self, row: int) -> dict[str, str]:
         known = len(self.catalog)

@@ -16,13 +16,13 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from llmrec.baselines.whitening import whitening
 from llmrec.checkpoints import Checkpoint
 from llmrec.hub.replacing import finish
 from llmrec.models.adapter import inner
 from llmrec.models.backbone import load_backbone
 from llmrec.models.items import ItemTable
 from llmrec.models.language import LanguageModel
-from llmrec.models.whitening import whitening
 from llmrec.ranking.item_index import encode_catalog
 from llmrec.recommender import Recommender
 from llmrec.training.adaptation_data import PackedCollator, PackedDataset, ReadPass
@@ -108,13 +108,18 @@ class AdaptationTrainer(AdapterTrainer):
                 sums.zero_()
         super().log(logs, start_time)
 
-    def embed_items(self) -> None:
-        """Read the item texts anew, where the weights that read them were trained: LoRA leaves them the base's."""
+    def embed_items(self, whiten: bool) -> None:
+        """Read the item texts anew, where the weights that read them were trained: LoRA leaves them the base's.
+
+        Args:
+            whiten: whether the item projection starts at what whitens them.
+        """
         if not self.has_lora:
             model, recommender = inner(self.recommender.model), self.recommender
             text = encode_catalog(self.language.backbone, recommender.processor, recommender.items)
             model.rec_items = ItemTable(text.to(model.rec_items.text), hybrid=False)
-            model.rec_head.start_from(whitening(model.rec_items.text))
+            if whiten:
+                model.rec_head.start_from(whitening(model.rec_items.text))
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"

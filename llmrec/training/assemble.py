@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from llmrec.baselines.whitening import whitening
 from llmrec.checkpoints import Checkpoint, resolve_checkpoint
 from llmrec.configuration import CONFIG_NAME, TIME_PARTS, RecommenderConfig
 from llmrec.data.catalog import Catalog
@@ -19,7 +20,6 @@ from llmrec.models.backbone import is_causal, load_backbone, load_tokenizer, out
 from llmrec.models.candidate_heads import CrossHead, VerbalizerHead, answer_token
 from llmrec.models.items import ItemTable
 from llmrec.models.modeling import RecModel
-from llmrec.models.whitening import whitening
 from llmrec.ranking.item_index import encode_catalog
 from llmrec.recommender import Recommender
 from llmrec.text.processor import Processor

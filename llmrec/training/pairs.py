@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from llmrec.evaluation.labelled_cases import LabelledCases
 from llmrec.evaluation.pair_metrics import pair_metrics
+from llmrec.models.adapter import inner
 from llmrec.ranking.candidates import CandidateScorer
 from llmrec.ranking.pairs import pair_questions, pair_scores
 from llmrec.recommender import Recommender
@@ -115,6 +116,7 @@ class PairTrainer(AdapterTrainer):
         cases: LabelledCases | None,
     ) -> None:
         super().__init__(recommender, args, train_dataset, cases, PairCollator(recommender.processor))
+        inner(recommender.model).rec_items.adjusts = False
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import RankedPart, collect, score_ranks, user_metrics
+from llmrec.models.items import smoothed_popularity
 from llmrec.models.modeling import RecModel
 from llmrec.ranking.dual import catalogue_scoring
 
@@ -49,7 +50,7 @@ def best_popularity_weight(
         states: Case numbers (B,) and user states (B, D), of this process's part of the cases; `DualScorer.states`.
         model: Its head and item table score; without `hybrid` every weight ranks alike.
         cases: All cases. Every process must call this, and each gets the same answer.
-        weights: How much of `ItemTable.popularity` is in scores, at least one.
+        weights: How much of `smoothed_popularity` is in scores, at least one.
         mask_seen: Whether the items of a history leave its ranking.
         cutoff: K of the NDCG whose mean over users decides.
 
@@ -58,7 +59,7 @@ def best_popularity_weight(
     """
     score = _scoring_without_popularity(model)
     table = model.rec_items
-    prior = table.popularity().cpu() if table.hybrid else torch.zeros(len(table))  # (N,)
+    prior = smoothed_popularity(table.counts).cpu() if table.hybrid else torch.zeros(len(table))  # (N,)
     parts: dict[float, list[RankedPart]] = {weight: [] for weight in weights}
     for numbers, read in states:
         scores = score(read)

@@ -96,6 +96,7 @@ def test_movielens_small_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["--interactions", "missing.csv"], "no file at 'missing.csv'"),
         (["--source", "movielens-small", "--validation_fraction", "2"], "validation_fraction 2.0 is not between"),
         (["--source", "movielens-small", "--min_user_events", "100000"], "lower them"),
+        (["--interactions", "e.csv", "--name", " "], "--name ' ' says nothing: give a text, or leave it out"),
         (["--source", "movielens-small", "--licence", "MIT"], "--licence 'MIT' is of one's own files; --source has"),
         (["--source", "movielens-small", "--oops", "1"], "--oops"),
     ],

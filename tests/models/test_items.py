@@ -83,6 +83,13 @@ def test_popularity_is_what_it_is_in_training_and_smoothed_with_the_chosen_weigh
     torch.testing.assert_close(made.eval()(torch.tensor([2])).bias, torch.log(torch.tensor([3.0])) / 4)
 
 
+def test_what_is_judged_by_its_logit_is_trained_on_it():
+    made = ItemTable(torch.eye(3), True, torch.tensor([0, 1, 20]), popularity_weight=0.25)
+    made.adjusts = False
+    assert torch.equal(made.train()().bias, made.eval()().bias)
+    assert not made.select(torch.tensor([1])).adjusts
+
+
 def test_an_item_that_was_never_seen_learns_nothing():
     made = table(counts=torch.tensor([0, 1, 0, 2, 7])).train()
     used = made()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from small_data import START, items_frame
@@ -70,6 +71,14 @@ def test_scores_are_those_of_the_batch_that_the_evaluator_reads(recommender):
     scores = recommender.open(history).score(IDS)
     whole = recommender.recommend_batch([history], k=len(IDS), exclude_seen=False, num_candidates=len(IDS))[0]
     assert {one.item_id: one.score for one in whole} == pytest.approx(dict(zip(IDS, scores, strict=True)), abs=1e-4)
+
+
+def test_the_order_of_candidates_moves_no_bit(recommender):
+    candidates = [*IDS, {"title": "Something new"}, {"title": "Something else that is new"}]
+    order = np.random.default_rng(2).permutation(len(candidates)).tolist()
+    opened = recommender.open(events(6))
+    scores = opened.score(candidates)
+    assert recommender.open(events(6)).score([candidates[place] for place in order]) == [scores[n] for n in order]
 
 
 def test_what_is_refused_changes_nothing(recommender):

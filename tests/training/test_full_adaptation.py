@@ -13,6 +13,7 @@ from small_data import data_directory
 from tiny_recommenders import rec_model
 from transformers import AutoModel
 
+from llmrec.baselines.whitening import whitening
 from llmrec.commands.main import run
 from llmrec.commands.pretrain import assemble, pretrain_parser
 from llmrec.configuration import RecommenderConfig
@@ -70,6 +71,7 @@ def test_its_item_texts_are_embedded_by_what_was_trained(full) -> None:
     table = rec_model(recommender).rec_items.text
     torch.testing.assert_close(table, encode_texts(AutoModel.from_pretrained(folder), tokenizer, texts, 64))
     assert (table - encode_texts(AutoModel.from_pretrained(base), tokenizer, texts, 64)).abs().max() > 1e-2
+    torch.testing.assert_close(rec_model(recommender).rec_head.item_projection, whitening(table))
     new = {"title": "a purple anvil"}
     recommender.items.add([{"item_id": "new", **new}])
     [written] = encode_texts(AutoModel.from_pretrained(folder), tokenizer, [recommender.processor.item_text(new)], 64)
