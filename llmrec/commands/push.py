@@ -68,7 +68,9 @@ def push_model(arguments: PushArguments) -> None:
     recommender = Recommender.from_pretrained(arguments.model, base_model=arguments.base_model)
     if arguments.results is not None:
         record = condense(Path(arguments.model), read_results(Path(arguments.results)))
-        recommender.records[EVAL_RESULTS] = record
+        earlier = recommender.records.get(EVAL_RESULTS)
+        if earlier is None or earlier["results"] != record["results"]:  # `llmrec card` knew more about the same
+            recommender.records[EVAL_RESULTS] = record
     if arguments.dry_run:
         recommender.check_pushable(arguments.catalog)
         with tempfile.TemporaryDirectory() as folder:

@@ -153,7 +153,8 @@ def test_what_the_commands_made_arrives_whole_and_tells_nothing(hub, trained, na
         results = folder.parent / "results"
         measured = ["--data_dir", str(trained["data"]), "--model", str(folder), "--shuffles", "false"]
         assert run("evaluate", [*measured, "--output_dir", str(results)]) == 0
-        assert run("card", ["--model", str(folder), "--results", str(results), "--license", "mit"]) == 0
+        about = ["--data_dir", str(trained["data"]), "--results", str(results), "--license", "mit"]
+        assert run("card", ["--model", str(folder), *about]) == 0
         options += ["--results", str(results)]
     assert run("push", options) == 0
     here = Recommender.from_pretrained(folder)
@@ -173,6 +174,7 @@ def test_what_the_commands_made_arrives_whole_and_tells_nothing(hub, trained, na
         card = files["README.md"].decode()
         assert f'from_pretrained("{repository}")' in card and "license: mit" in card
         assert "eval_results.json" in files and "Not evaluated" not in card
+        assert json.loads(files["eval_results.json"])["data"]["source"] and "**Manifest:**" in card  # as `card` left it
 
 
 def test_films_that_were_only_read_beforehand_stay_home_too(hub, trained):
