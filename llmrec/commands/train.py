@@ -226,6 +226,9 @@ def report_sizes(recommender: Recommender, dataset: WindowDataset, cases: Cases 
     trained = sum(weight.numel() for weight in recommender.model.parameters() if weight.requires_grad)
     total = sum(weight.numel() for weight in recommender.model.parameters())
     print(f"base model {recommender.checkpoint.name} from {recommender.checkpoint.origin}")
+    read = recommender.processor.serializer.template.fields
+    if unread := [name for name in recommender.items.frame.columns if name not in ("item_id", *read)]:
+        print(f"item columns that the template does not read: {', '.join(unread)}")
     print(
         f"{len(dataset.items)} users, {len(dataset)} windows, {dataset.num_targets} targets and "
         f"{int(dataset.lengths.sum())} tokens an epoch; {len(recommender.items)} items; "

@@ -66,7 +66,7 @@ class Catalog:
         except KeyError:
             raise ValueError(
                 f"item {item_id!r} is not in the catalogue of {len(self):,} items (such as {self.ids[0]!r});\n"
-                "describe unknown items by their text attributes instead"
+                "in histories and among candidates its text stands for it, and items.add makes it known"
             ) from None
 
     def attributes(self, item_index: int) -> dict[str, str]:

@@ -22,6 +22,7 @@ from llmrec.data.directory import DataDirectory
 from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import evaluate_system
 from llmrec.recommender import Recommendation, Recommender
+from llmrec.text.template import TEMPLATE_NAME, PromptTemplate
 
 SMALL = shlex.split(
     "--max_tokens 64 --max_vector_events 4 --lora_r 2 --lora_alpha 4 --per_device_train_batch_size 4 --bf16 false "
@@ -42,6 +43,7 @@ from pathlib import Path
 from transformers import HfArgumentParser
 from llmrec.commands.train import train
 from llmrec.training.arguments import DataArguments, ModelArguments, RecTrainingArguments
+from llmrec.text.template import TEMPLATE_NAME, PromptTemplate
 
 parser = HfArgumentParser((DataArguments, ModelArguments, RecTrainingArguments))
 recommender = train(*parser.parse_args_into_dataclasses())
@@ -116,6 +118,15 @@ def test_training_says_what_it_does(checkpoints, data, tmp_path, capsys):
         assert part in printed
     assert printed.index("trainable:") < printed.index("saved ")
     assert "best validation ndcg@10" in printed.splitlines()[-1] and "MiB" in printed.splitlines()[-1]
+    assert "does not read" not in printed
+
+
+def test_columns_that_no_template_names_are_told(checkpoints, data, tmp_path, capsys):
+    PromptTemplate(event="{title}", item="{title}[ | {brand}]").save(tmp_path)
+    options = ["--data_dir", str(data), "--base_model", str(checkpoints["bert"]), "--output_dir", str(tmp_path / "run")]
+    template = ["--template", str(tmp_path / TEMPLATE_NAME)]
+    assert run("train", [*options, *SMALL, *template, "--max_steps", "1", "--eval_strategy", "no"]) == 0
+    assert "item columns that the template does not read: genres\n" in capsys.readouterr().out
 
 
 def test_training_leaves_an_adapter_and_its_results(trained, data):
