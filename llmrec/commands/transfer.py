@@ -4,7 +4,7 @@
         --output_dir OUT
 
 The checkpoint as it was, and adapted to the target's histories, to those of other data, and to both, is tried with no
-ranking label at all (zero-shot: a user is the recency-weighted mean of item texts as it embeds them, whitened), after
+ranking label at all (zero-shot: a user is the recency-weighted mean of item texts, laid out as training starts), after
 training on few users, and on all. In a column everything but the checkpoint is the same: users, steps, settings; and
 each difference to the checkpoint as it was is paired. OUT holds every run: called again with the same settings, the
 command goes on.
@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from llmrec.baselines.content import ContentBaseline, spread
+from llmrec.baselines.content import ContentBaseline, unique_rows
 from llmrec.commands import pretrain as pretraining
 from llmrec.commands.arguments import parse_arguments, parse_pairs, print_settings
 from llmrec.commands.benchmark_worlds import ndcg_of_users
@@ -138,11 +139,11 @@ def measure(arguments: TransferArguments, directory: DataDirectory, cases: Cases
     embedded = Embedded(directory)
     for row in arguments.rows():
         adapted = None if row == "none" else adapted_folder(arguments, row)
-        whole = None if adapted is None else whole_checkpoint(adapted, Path(arguments.output_dir, row, "whole"))
+        whole = None
+        if adapted is not None and arguments.start == "merged":
+            whole = whole_checkpoint(adapted, Path(arguments.output_dir, row, "whole"))
         _, model, training = train_settings(arguments, row, FULL, adapted, whole)
-        text = embedded.by(model if whole is None else replace(model, base_model=str(whole)))
-        vectors = spread(text.numpy()) if model.whiten else text.numpy()
-        values = ndcg_of_users(ContentBaseline(vectors), cases, training.mask_seen)
+        values = ndcg_of_users(embedded.untrained(model), cases, training.mask_seen)
         yield Cell(row, ZERO_SHOT, values, users=0, steps=0, seconds=0.0)
         for column in [*map(str, sorted(arguments.users)), FULL]:
             data, model, training = train_settings(arguments, row, column, adapted, whole)
@@ -166,11 +167,22 @@ class Embedded:
         """Return the embeddings (N, D), unit rows, of a checkpoint with a template."""
         key = model.base_model, model.template, model.max_item_tokens
         if key not in self._known:
-            plain = replace(model, hybrid=False, popularity_weight=None, init_adapter=None)
-            catalog, has_clock = self.directory.catalog, self.directory.manifest["clock"] != "ordinal"
-            recommender = new_recommender(plain, catalog, has_clock, np.zeros(len(catalog), dtype=np.int64))
-            self._known[key] = inner(recommender.model).rec_items.text
+            self._known[key] = inner(self._started(replace(model, init_adapter=None)).model).rec_items.text
         return self._known[key]
+
+    def untrained(self, model: ModelArguments) -> ContentBaseline:
+        """Return what ranks as a recommender does at the start of its training: by the words of items alone."""
+        text = self.by(model)
+        head = inner(self._started(model, text).model).rec_head
+        unique, inverse = unique_rows(text.numpy())  # twins stay twins
+        with torch.no_grad():
+            vectors = head.item_embeddings(torch.from_numpy(unique), None).numpy()[inverse]
+        return ContentBaseline(vectors, torch.sigmoid(head.decay_logit).item())
+
+    def _started(self, model: ModelArguments, text: Tensor | None = None) -> Recommender:
+        plain = replace(model, hybrid=False, popularity_weight=None)
+        catalog = self.directory.catalog
+        return new_recommender(plain, catalog, self.directory.has_clock, np.zeros(len(catalog), dtype=np.int64), text)
 
 
 def pretrain_settings(

@@ -7,6 +7,7 @@ Three losses are summed, and each is logged by its own name: `loss`, of the toke
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,20 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from llmrec.baselines.whitening import whitening
 from llmrec.checkpoints import Checkpoint
+from llmrec.data.catalog import Catalog
 from llmrec.hub.replacing import finish
 from llmrec.models.adapter import inner
 from llmrec.models.backbone import load_backbone
 from llmrec.models.items import ItemTable
 from llmrec.models.language import LanguageModel
+from llmrec.models.merging import base_weights
 from llmrec.ranking.item_index import encode_catalog
 from llmrec.recommender import Recommender
 from llmrec.training.adaptation_data import PackedCollator, PackedDataset, ReadPass
 from llmrec.training.adapter_trainer import AdapterTrainer
 from llmrec.training.arguments import RecTrainingArguments
+from llmrec.training.item_space import ItemHistories, learn_item_space, whiten_items
 from llmrec.training.losses import IGNORED
 from llmrec.training.objectives import contrast
 from llmrec.training.same_run import check_same_run
@@ -50,6 +53,8 @@ class AdaptationTrainer(AdapterTrainer):
         held_out: passes of users who are not in it.
         collator: masks, and draws what is contrasted.
         contrast_weight: weight of the contrast beside the loss of a token.
+        item_histories: of each data directory its items, the recommender's own first, and the histories that say where
+            they lie (`settle_items`); none learn nothing of that.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class AdaptationTrainer(AdapterTrainer):
         held_out: PackedDataset | None,
         collator: PackedCollator,
         contrast_weight: float = 0.0,
+        item_histories: Sequence[tuple[Catalog, ItemHistories]] = (),
     ) -> None:
         for name, weight in recommender.model.named_parameters():
             weight.requires_grad_("lora_" in name)
@@ -71,6 +77,7 @@ class AdaptationTrainer(AdapterTrainer):
         self.language = language
         self.collator = collator
         self.contrast_weight = contrast_weight
+        self.item_histories = item_histories
         names = {"base_loss": language.compares, "contrast_loss": contrast_weight > 0}
         self._beside = {name: torch.zeros(2, device=args.device) for name, summed in names.items() if summed}
         """Sum of each loss beside that of the adapted model since the last log line, and of how many it is."""
@@ -108,18 +115,37 @@ class AdaptationTrainer(AdapterTrainer):
                 sums.zero_()
         super().log(logs, start_time)
 
-    def embed_items(self, whiten: bool) -> None:
-        """Read the item texts anew, where the weights that read them were trained: LoRA leaves them the base's.
+    def settle_items(self, whiten: bool, num_steps: int) -> float | None:
+        """Let item embeddings start where the histories put them, of texts as the saved weights embed them.
+
+        Texts are read anew where the weights that read them were trained: LoRA leaves them the base's.
 
         Args:
-            whiten: whether the item projection starts at what whitens them.
+            whiten: whether the item projection starts whitened over the recommender's items.
+            num_steps: of `learn_item_space`.
+
+        Returns:
+            The loss that learning ended with, None where there is nothing to learn from.
         """
+        model, processor = inner(self.recommender.model), self.recommender.processor
         if not self.has_lora:
-            model, recommender = inner(self.recommender.model), self.recommender
-            text = encode_catalog(self.language.backbone, recommender.processor, recommender.items)
+            text = encode_catalog(model.backbone, processor, self.recommender.items)
             model.rec_items = ItemTable(text.to(model.rec_items.text), hybrid=False)
-            if whiten:
-                model.rec_head.start_from(whitening(model.rec_items.text))
+            model.rec_head.start_from(torch.eye(text.shape[1]))
+        elif not self.item_histories:
+            return None  # the projection is what training would start from
+        text, loss = model.rec_items.text, None
+        if self.item_histories:
+            with base_weights(self.recommender.model):
+                others = [encode_catalog(model.backbone, processor, catalog) for catalog, _ in self.item_histories[1:]]
+            tables = [text, *(other.to(text) for other in others)]
+            histories = [one for _, one in self.item_histories]
+            sources = list(zip(tables, histories, strict=True))
+            shown = not self.args.disable_tqdm and self.is_world_process_zero()
+            loss = learn_item_space(model.rec_head, sources, num_steps, self.args.seed, shown)
+        if whiten:
+            whiten_items(model.rec_head, text)
+        return loss
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"

@@ -159,6 +159,10 @@ class PackedDataset(Dataset):
     def __getitem__(self, index: int) -> list[ReadPass]:
         return self.rows[index]
 
+    def histories(self, source: int) -> list[np.ndarray]:
+        """Return the items of a source's passes, each (L,), item texts that stand alone left out."""
+        return [one.row.items for row in self.rows for one in row if one.source == source and one.user >= 0]
+
 
 class MaskedEvents(NamedTuple):
     """The objective of encoders: whole events are masked (`masked_events`)."""

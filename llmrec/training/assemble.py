@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from llmrec.baselines.whitening import whitening
 from llmrec.checkpoints import Checkpoint, resolve_checkpoint
 from llmrec.configuration import CONFIG_NAME, TIME_PARTS, RecommenderConfig
 from llmrec.data.catalog import Catalog
 from llmrec.hub.checks import check_folder
+from llmrec.hub.item_space import SavedItemSpace, read_item_space
 from llmrec.models.adapter import add_adapter, continue_adapter
 from llmrec.models.backbone import is_causal, load_backbone, load_tokenizer, output_vectors
 from llmrec.models.candidate_heads import CrossHead, VerbalizerHead, answer_token
@@ -26,6 +26,7 @@ from llmrec.text.processor import Processor
 from llmrec.text.serializer import Serializer
 from llmrec.text.template import PromptTemplate
 from llmrec.training.arguments import ModelArguments
+from llmrec.training.item_space import whiten_items
 
 
 def new_recommender(
@@ -87,8 +88,11 @@ def new_recommender(
     odds = None if likes is None else torch.from_numpy(likes[1]).float()
     table = ItemTable(text, config.hybrid, torch.from_numpy(counts), config.popularity_weight, odds)
     bare = RecModel.from_backbone(backbone, config.pooling, table, candidate_head, config.time_embedding)
-    if arguments.whiten:
-        bare.rec_head.start_from(whitening(text))
+    space = started_from(arguments, checkpoint)
+    if space is not None:
+        space.start(bare.rec_head)
+    if arguments.whiten and (space is None or not space.is_of(text)):
+        whiten_items(bare.rec_head, text)
     model = add_adapter(
         bare,
         rank=arguments.lora_r,
@@ -123,6 +127,17 @@ def adapted_on(arguments: ModelArguments, checkpoint: Checkpoint) -> dict[str, A
             f"{checkpoint.name!r}.\nGive its base with --base_model."
         )
     return config.adapted_on
+
+
+def started_from(arguments: ModelArguments, checkpoint: Checkpoint) -> SavedItemSpace | None:
+    """Return the item space of the folder that training starts from, None where that is a bare checkpoint.
+
+    It counts as whitened for the folder's own items, and is whitened anew for any others.
+    """
+    folder = checkpoint.path if arguments.init_adapter is None else Path(arguments.init_adapter)
+    if not (folder / CONFIG_NAME).is_file():
+        return None
+    return read_item_space(folder, RecommenderConfig.load(folder))
 
 
 def new_candidate_head(

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from small_data import data_directory
 
@@ -28,8 +29,10 @@ from llmrec.training.arguments import ModelArguments
 from llmrec.training.assemble import new_recommender
 
 SMALL = "max_tokens=64,max_vector_events=4,max_item_tokens=16,lora_r=2,lora_alpha=4,bf16=false,disable_tqdm=true"
-PRETRAIN = f"{SMALL},row_tokens=96,mask_rate=0.4,held_out=0.3,contrast_weight=1,max_steps=4,learning_rate=2e-2"
-OPTIONS = shlex.split(f"--pretrain {PRETRAIN} --train {SMALL},num_train_epochs=1 --users 8 4")
+PRETRAIN = (
+    f"{SMALL},row_tokens=96,mask_rate=0.4,held_out=0.3,contrast_weight=1,max_steps=4,learning_rate=2e-2,item_steps=8"
+)
+OPTIONS = shlex.split(f"--start merged --pretrain {PRETRAIN} --train {SMALL},num_train_epochs=1 --users 8 4")
 FEW = "max_steps=3,hybrid=false,eval_strategy=no,save_strategy=no"
 
 
@@ -92,27 +95,40 @@ def test_what_was_read_is_what_the_row_says(made) -> None:
     assert RecommenderConfig.load(folder / "out" / "none" / "full").adapted_on is None
 
 
-def test_zero_shot_ranks_by_texts_as_the_adapted_model_embeds_them(made, checkpoints) -> None:
+def fresh_recommender(folder: Path, base_model: Path) -> Recommender:
+    """As training would start it from a bare checkpoint."""
+    items = DataDirectory.open(folder / "data").catalog
+    small = {"max_tokens": 64, "max_vector_events": 4, "max_item_tokens": 16, "lora_r": 2, "lora_alpha": 4}
+    arguments = ModelArguments(base_model=str(base_model), hybrid=False, **small)
+    return new_recommender(arguments, items, True, np.zeros(len(items), dtype=np.int64))
+
+
+def head_of(adapted: Path) -> tuple[torch.Tensor, float]:
+    """The item projection that an adapter starts training with, and its decay."""
+    head = inner(Recommender.from_pretrained(adapted).model).rec_head
+    return head.item_projection.data, torch.sigmoid(head.decay_logit).item()
+
+
+def test_zero_shot_of_merged_ranks_by_texts_as_the_adapted_model_embeds_them(made, checkpoints) -> None:
     """As an untrained recommender does; of the adapted one the adapter is left on while texts are read."""
     folder, _ = made
     cells = cells_of(folder)
-    directory = DataDirectory.open(folder / "data")
-    small = {"max_tokens": 64, "max_vector_events": 4, "max_item_tokens": 16, "lora_r": 2, "lora_alpha": 4}
-    arguments = ModelArguments(base_model=str(checkpoints["bert"]), hybrid=False, **small)
-    fresh = new_recommender(arguments, directory.catalog, True, np.zeros(len(directory.catalog), dtype=np.int64))
+    fresh = fresh_recommender(folder, checkpoints["bert"])
     text = inner(fresh.model).rec_items.text
     expected = ndcg_of(ContentBaseline(spread(text.numpy())), folder).mean()
     assert cells["none", "zero-shot"]["ndcg@10"]["value"] == pytest.approx(expected)
     adapted = Recommender.from_pretrained(folder / "out" / "same" / "adapted")
-    texts = [fresh.processor.item_text(directory.catalog.attributes(row)) for row in range(len(directory.catalog))]
+    texts = [fresh.processor.item_text(fresh.items.attributes(row)) for row in range(len(fresh.items))]
     vectors = encode_texts(inner(adapted.model).backbone, fresh.processor.tokenizer, texts, 16)
     assert (vectors - text).abs().max() > 1e-2
+    projection, decay = head_of(folder / "out" / "same" / "adapted")
+    places = spread(F.normalize(vectors @ projection.T, dim=-1).numpy())
     found = cells["same domain", "zero-shot"]["ndcg@10"]["value"]
-    assert found == pytest.approx(ndcg_of(ContentBaseline(spread(vectors.numpy())), folder).mean())
+    assert found == pytest.approx(ndcg_of(ContentBaseline(places, decay), folder).mean())
     assert found != pytest.approx(cells["none", "zero-shot"]["ndcg@10"]["value"], abs=1e-3)
 
 
-def test_training_starts_from_the_texts_as_adapted(made) -> None:
+def test_training_of_merged_starts_from_the_texts_as_adapted(made) -> None:
     folder, _ = made
     tables = [
         load_file(folder / "out" / row / "full" / "item_embeddings.safetensors")["text"] for row in ("none", "same")
@@ -160,7 +176,7 @@ def test_a_run_that_nothing_is_known_of_is_not_taken(made, tmp_path, capsys) -> 
     assert "no 4.json beside it says what it was made of" in capsys.readouterr().err
 
 
-def test_adapters_can_be_given_and_their_lora_goes_on(made, tmp_path) -> None:
+def test_adapters_can_be_given_and_their_lora_goes_on(made, checkpoints, tmp_path) -> None:
     folder, options = made
     adapted = folder / "out" / "same" / "adapted"
     more = ["--start", "continued", "--same", str(adapted), "--users", "4", "--output_dir", str(tmp_path / "out")]
@@ -173,6 +189,12 @@ def test_adapters_can_be_given_and_their_lora_goes_on(made, tmp_path) -> None:
     one, other = (load_file(path / "adapter_model.safetensors") for path in (adapted, tmp_path / "out" / "same" / "4"))
     lora = [name for name in one if "lora_" in name]
     assert lora and all(torch.equal(one[name], other[name]) for name in lora)
+    # with no label: the base's texts, where the adapter lets them lie
+    text = inner(fresh_recommender(folder, checkpoints["bert"]).model).rec_items.text
+    projection, decay = head_of(adapted)
+    places = F.normalize(text @ projection.T, dim=-1).numpy()
+    expected = ndcg_of(ContentBaseline(places, decay), folder).mean()
+    assert cells_of(tmp_path)["same domain", "zero-shot"]["ndcg@10"]["value"] == pytest.approx(expected)
 
 
 def test_few_users_are_learned_from_and_counted(made, checkpoints) -> None:

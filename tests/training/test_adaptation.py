@@ -39,7 +39,7 @@ from llmrec.training.losses import IGNORED
 
 SMALL = shlex.split(
     "--max_tokens 64 --max_vector_events 4 --lora_r 2 --lora_alpha 4 --per_device_train_batch_size 2 --bf16 false "
-    "--disable_tqdm true --row_tokens 96 --mask_rate 0.4 --held_out 0.3"
+    "--disable_tqdm true --row_tokens 96 --mask_rate 0.4 --held_out 0.3 --item_steps 8"
 )
 FAMILIES = ("bert", "llama")
 
@@ -206,9 +206,7 @@ def test_adapting_lowers_the_held_out_loss_and_training_goes_on_from_it(checkpoi
     saved = Recommender.from_pretrained(adapted)
     assert saved.config.adapted_on["steps"] == results["log"][-1]["step"]
 
-    rest = [
-        option for option in SMALL if option not in ("--row_tokens", "96", "--mask_rate", "0.4", "--held_out", "0.3")
-    ]
+    rest = SMALL[: SMALL.index("--row_tokens")]
     continued = tmp_path / "continued"
     arguments = [*files, "--output_dir", str(continued), *rest, "--init_adapter", str(adapted), "--learning_rate", "0"]
     assert run("train", [*arguments, "--num_train_epochs", "1", "--weight_decay", "0"]) == 0

@@ -13,19 +13,21 @@ from small_data import data_directory
 from tiny_recommenders import rec_model
 from transformers import AutoModel
 
-from llmrec.baselines.whitening import whitening
 from llmrec.commands.main import run
 from llmrec.commands.pretrain import assemble, pretrain_parser
 from llmrec.configuration import RecommenderConfig
 from llmrec.models.attention import attention_mask
 from llmrec.models.backbone import run_backbone
+from llmrec.models.heads import DualHead
 from llmrec.ranking.item_index import encode_texts
 from llmrec.recommender import Recommender
+from llmrec.training.item_space import learn_item_space, whiten_items
 from llmrec.training.losses import IGNORED
 
+ITEM_STEPS = 8
 SMALL = shlex.split(
     "--max_tokens 64 --max_vector_events 4 --lora_r 2 --lora_alpha 4 --per_device_train_batch_size 2 --bf16 false "
-    "--disable_tqdm true --row_tokens 96 --mask_rate 0.4 --held_out 0.3"
+    f"--disable_tqdm true --row_tokens 96 --mask_rate 0.4 --held_out 0.3 --item_steps {ITEM_STEPS}"
 )
 STILL = ["--learning_rate", "0", "--weight_decay", "0", "--eval_strategy", "no", "--save_strategy", "no"]
 TRAIN = ["--max_tokens", "64", "--max_vector_events", "4", "--lora_r", "2", "--lora_alpha", "4", "--bf16", "false"]
@@ -63,7 +65,7 @@ def test_full_training_makes_a_checkpoint_that_reads_better(full) -> None:
     assert not (folder / "adapter_config.json").exists()
 
 
-def test_its_item_texts_are_embedded_by_what_was_trained(full) -> None:
+def test_its_item_texts_are_embedded_by_what_was_trained(full, data, tmp_path) -> None:
     folder, base = full
     recommender = Recommender.from_pretrained(folder)
     assert recommender.config.adapted_on["weights"] == "all but token embeddings"
@@ -71,7 +73,12 @@ def test_its_item_texts_are_embedded_by_what_was_trained(full) -> None:
     table = rec_model(recommender).rec_items.text
     torch.testing.assert_close(table, encode_texts(AutoModel.from_pretrained(folder), tokenizer, texts, 64))
     assert (table - encode_texts(AutoModel.from_pretrained(base), tokenizer, texts, 64)).abs().max() > 1e-2
-    torch.testing.assert_close(rec_model(recommender).rec_head.item_projection, whitening(table))
+    files = ["--data_dir", str(data), "--base_model", str(base), "--output_dir", str(tmp_path)]
+    [(_, histories)] = assemble(*pretrain_parser().parse_args_into_dataclasses([*files, *SMALL]))[0].item_histories
+    head = DualHead(table.shape[1])
+    learn_item_space(head, [(table, histories)], ITEM_STEPS, 42)
+    whiten_items(head, table)
+    torch.testing.assert_close(rec_model(recommender).rec_head.item_projection, head.item_projection.data)
     new = {"title": "a purple anvil"}
     recommender.items.add([{"item_id": "new", **new}])
     [written] = encode_texts(AutoModel.from_pretrained(folder), tokenizer, [recommender.processor.item_text(new)], 64)

@@ -1,0 +1,152 @@
+"""How item embeddings should lie, learned without labels: what followed in a history, against items drawn at random.
+
+Texts stay embedded as they are; P and the decay of the dual head's content path are all that is trained, so that a
+catalogue of any size costs a minute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from llmrec.baselines.whitening import whitening
+from llmrec.models.heads import DualHead
+from llmrec.training.losses import IGNORED
+
+MAX_EVENTS = 32
+"""Newest events of a history that are read: the weight of older ones is lost in rounding."""
+NUM_HISTORIES = 64
+"""Histories of a step; all their positions are trained."""
+NUM_NEGATIVES = 1024
+"""Items drawn at each step, among those in the histories."""
+TEMPERATURE = 0.1
+LEARNING_RATE, DECAY_LEARNING_RATE = 3e-3, 2e-2
+WARMUP_STEPS = 20
+
+
+class ItemHistories(NamedTuple):
+    """What is learned from: the histories of one data directory, as rows of its items."""
+
+    rows: list[np.ndarray]
+    """Each (L,) in order of time, with two different items at least."""
+    known: np.ndarray
+    """(M,) the items among them, from which others are drawn."""
+
+    @classmethod
+    def of(cls, histories: Iterable[np.ndarray]) -> ItemHistories:
+        """Keep the newest `MAX_EVENTS` events, and one to be told.
+
+        Raises:
+            ValueError: if there are not three items to tell from each other.
+        """
+        newest = (row[-MAX_EVENTS - 1 :] for row in histories)
+        rows = [row for row in newest if len(np.unique(row)) > 1]
+        known = np.unique(np.concatenate(rows)) if rows else np.empty(0, dtype=np.int64)
+        if len(known) < 3:
+            raise ValueError(
+                f"histories of two different items hold {len(known)} in all: with fewer than 3 there is no other to "
+                "tell the next one from.\nGive --item_steps 0, or more data."
+            )
+        return cls(rows, known)
+
+
+def learn_item_space(
+    head: DualHead,
+    sources: Sequence[tuple[Tensor, ItemHistories]],
+    num_steps: int,
+    seed: int,
+    progress: bool = False,
+) -> float:
+    """Train the item projection and the decay of a head, and return the mean loss of the last steps.
+
+    Args:
+        head: nothing else of it moves. The projection starts at the identity: whitening comes after.
+        sources: of each data directory the frozen embeddings (N, D) of its items, and its histories. Each step takes
+            one of them, by their numbers of histories.
+        num_steps: steps, of `NUM_HISTORIES` histories drawn with replacement.
+        seed: of the draws.
+        progress: show a bar over the steps.
+
+    References:
+        Sequence-item contrast: UniSRec (Hou et al. 2022), arXiv:2206.05941. There other users' next
+        items are the negatives; here items drawn uniformly, so that popular ones are not pushed away.
+    """
+    random = np.random.default_rng(seed)
+    shares = np.array([len(histories.rows) for _, histories in sources], dtype=np.float64)
+    rates = {"item_projection": LEARNING_RATE, "decay_logit": DECAY_LEARNING_RATE}
+    head.start_from(torch.eye(len(head.item_projection)))
+    trained = [getattr(head, name).requires_grad_(True) for name in rates]
+    groups = [{"params": [weight], "lr": rate} for weight, rate in zip(trained, rates.values(), strict=True)]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+    pace = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / WARMUP_STEPS) * (1 - step / num_steps)
+    )
+    losses = []
+    for _ in tqdm(range(num_steps), "learning where items lie", unit="step", leave=False, disable=not progress):
+        text, histories = sources[random.choice(len(sources), p=shares / shares.sum())]
+        drawn = [histories.rows[index] for index in random.integers(len(histories.rows), size=NUM_HISTORIES)]
+        negatives = torch.from_numpy(random.choice(histories.known, NUM_NEGATIVES))
+        loss = sequence_item_contrast(head, text, *next_items(drawn), negatives)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        pace.step()
+        losses.append(loss.item())
+    for weight in trained:
+        weight.requires_grad_(False).grad = None
+    return float(np.mean(losses[-WARMUP_STEPS:]))
+
+
+def whiten_items(head: DualHead, text: Tensor) -> None:
+    """Let a head's item projection go on to what whitens the embeddings that it makes of items' texts (N, D)."""
+    embedded = head.item_embeddings(text.to(head.item_projection), None).detach()
+    head.start_from(whitening(embedded) @ head.item_projection.detach())
+
+
+def next_items(histories: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Return events (B, L), padded with -1, and labels (B, L): the next item where the history does not hold it yet.
+
+    >>> events, labels = next_items([np.array([3, 1, 3, 2]), np.array([5, 6])])
+    >>> events.tolist(), labels.tolist()
+    ([[3, 1, 3], [5, -1, -1]], [[1, -100, 2], [6, -100, -100]])
+    """
+    width = max(len(row) for row in histories) - 1
+    events = np.full((len(histories), width), -1, dtype=np.int64)
+    labels = np.full((len(histories), width), IGNORED, dtype=np.int64)
+    for place, row in enumerate(histories):
+        first = np.zeros(len(row), dtype=bool)
+        first[np.unique(row, return_index=True)[1]] = True
+        events[place, : len(row) - 1] = row[:-1]
+        labels[place, : len(row) - 1] = np.where(first, row, IGNORED)[1:]
+    return torch.from_numpy(events), torch.from_numpy(labels)
+
+
+def sequence_item_contrast(head: DualHead, text: Tensor, events: Tensor, labels: Tensor, negatives: Tensor) -> Tensor:
+    """Return the mean cross-entropy of the next item against the negatives that the history does not hold.
+
+    Args:
+        head: its content path is the state of a history.
+        text: (N, D) frozen embeddings.
+        events: (B, L) rows of it, negative for padding.
+        labels: (B, L) row of the next item, or `IGNORED`.
+        negatives: (K,) rows.
+    """
+    events, labels, negatives = (rows.to(text.device) for rows in (events, labels, negatives))
+    real, trained = events >= 0, labels != IGNORED
+    embedded = head.item_embeddings(text[events.clamp(min=0)], None)
+    states = head.content(embedded, real)[trained]  # (P, D)
+    wanted = labels[trained]
+    own = (states * head.item_embeddings(text[wanted], None)).sum(1)
+    others = states @ head.item_embeddings(text[negatives], None).T
+    there = events[..., None] == negatives  # (B, L, K)
+    first = torch.where(there.any(1), there.byte().argmax(1), events.shape[1])  # (B, K) place in the history
+    rows, places = torch.nonzero(trained, as_tuple=True)
+    held = (first[rows] <= places[:, None]) | (wanted[:, None] == negatives)
+    logits = torch.cat([own[:, None], others.masked_fill(held, float("-inf"))], dim=1) / TEMPERATURE
+    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=text.device))
