@@ -32,7 +32,7 @@ from llmrec.hub.card_parts import (
 )
 from llmrec.hub.eval_results import EVAL_RESULTS, SUBJECT, describe_model
 from llmrec.hub.names import ITEMS
-from llmrec.text.template import PromptTemplate
+from llmrec.text.template import TIME_FIELDS, PromptTemplate, field_names
 
 CARD = "README.md"
 BY_HAND = ("license", "license_name", "license_link", "language", "datasets")
@@ -84,7 +84,7 @@ def card_text(folder: Path, record: Record | None, repo_id: str | None = None, b
         f"---\n{card_metadata(config, known, title, by_hand or {}).to_yaml()}\n---",
         f"<!-- llmrec card{f' of {repo_id}' if repo_id else ''} -->",
         f"# {plain(title)}",
-        _what_it_is(config, base),
+        _what_it_is(config, PromptTemplate.load(folder), base),
         "## How to use it",
         f"```python\n{example(folder, repo_id)}\n```",
         _loading(config, repo_id),
@@ -154,7 +154,7 @@ def example(folder: Path, repo_id: str | None = None) -> str:
     )
 
 
-def _what_it_is(config: RecommenderConfig, base: str | None) -> str:
+def _what_it_is(config: RecommenderConfig, template: PromptTemplate, base: str | None) -> str:
     model = f"[{base}](https://huggingface.co/{base})" if base else "a base model that is not on the Hub"
     how = "into whose weights a LoRA adapter was merged" if config.merged else "with a LoRA adapter"
     heads = {
@@ -163,9 +163,11 @@ def _what_it_is(config: RecommenderConfig, base: str | None) -> str:
         "verbalizer": "A dual head proposes items and logits of yes and no rank them after they have read the history",
     }
     learned = "; known items have learned residuals beside their text" if config.hybrid else ""
+    timed = ", and when," if config.time_embedding or TIME_FIELDS & field_names(template.event + template.query) else ""
+    written = "is written as text and read by" if template.event else "enters, an item's vector for each event,"
     return (
-        f"A sequential recommender made with llmrec: what a person did, and when, "
-        f"is written as text and read by {model}, {how}. {heads[config.head]}{learned}. Items that nobody has used "
+        f"A sequential recommender made with llmrec: what a person did{timed} "
+        f"{written} {model}, {how}. {heads[config.head]}{learned}. Items that nobody has used "
         f"yet are scored from their words.{_adaptation(config.adapted_on)}"
     )
 

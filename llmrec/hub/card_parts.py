@@ -182,8 +182,8 @@ def training_part(record: Record) -> list[str]:
     if not training:
         return ["Not stated: `llmrec card` reads `train_results.json` of the run, where there is one."]
     model = record["model"]
-    lora = {f"LoRA {name}": value for name, value in model.get("lora", {}).items()}
-    settings = {**lora, **(training["settings"] or {}), **training["end"]}
+    lora = {f"lora_{name.removeprefix('lora_')}": value for name, value in model.get("lora", {}).items()}
+    settings = {**(training["settings"] or {}), **lora, **training["end"]}
     if "train_runtime" in settings:
         settings["train_runtime, seconds"] = settings.pop("train_runtime")
     parts = [_table(["setting", "value"], [[plain(name), _value(settings[name])] for name in settings])]

@@ -30,6 +30,7 @@ from llmrec.evaluation.labelled_cases import LabelledCases
 from llmrec.evaluation.pair_results import pair_results
 from llmrec.hub.card import card_text, renewed_card
 from llmrec.hub.eval_results import condense, describe_model
+from llmrec.text.template import PromptTemplate
 
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
 TRAINING = {
@@ -144,7 +145,8 @@ def test_the_card_shows_what_was_measured(folder, record):
     for finding in record["audit"]["findings"]:
         assert finding["title"] in card and finding["effect"] in card
     assert "72 events kept" not in card and record["data"]["citation"] in card
-    assert "| learning_rate | 0.0003 |" in card and "torch 2.13.0" in card and "| LoRA r | 4 |" in card
+    assert "| learning_rate | 0.0003 |" in card and "torch 2.13.0" in card and "| lora_r | 4 |" in card
+    assert card.count("| lora_alpha |") == 1
     assert "not stated" not in card.lower() and "not evaluated" not in card.lower()
 
 
@@ -312,6 +314,21 @@ def test_what_was_read_before_ranking_is_told(folder, adapted_on, expected):
     card = card_text(folder, None)
     assert ("went on reading unlabelled histories" in card) == (expected is not None)
     assert expected is None or (expected in card and "<c>" not in card)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        ({"event": "{title}"}, "what a person did is written as text and read by"),
+        ({"event": "{title}[, {gap}]"}, "what a person did, and when, is written as text and read by"),
+        ({"event": ""}, "what a person did enters, an item's vector for each event,"),
+        ({"event": "", "query": "now[: {weekday}]"}, "what a person did, and when, enters, an item's vector"),
+    ],
+)
+def test_how_a_history_is_read_is_told(folder, tmp_path, patterns, expected):
+    shutil.copytree(folder, tmp_path / "copy")
+    PromptTemplate(**patterns).save(tmp_path / "copy")
+    assert expected in card_text(tmp_path / "copy", None)
 
 
 @pytest.fixture
