@@ -70,7 +70,7 @@ class TransferArguments:
     )
     train: str = field(default="template=vectors", metadata={"help": "Options of `llmrec train`, of every training."})
     few_shot: str = field(
-        default="max_steps=100,hybrid=false,eval_strategy=no,save_strategy=no",
+        default="max_steps=100,learning_rate=1e-4,hybrid=false,eval_strategy=no,save_strategy=no",
         metadata={"help": "More of those, of trainings on few users: all take the same steps, and see no other label."},
     )
     users: list[int] = field(default_factory=lambda: [64, 256], metadata={"help": "Few users, drawn by seed, nested."})
