@@ -40,7 +40,7 @@ from llmrec.recommender import Recommender
 from llmrec.training.arguments import DataArguments, ModelArguments, RecTrainingArguments
 from llmrec.training.assemble import new_recommender
 
-STARTS = ("merged", "continued")
+STARTS = ("continued", "merged")
 
 
 @dataclass
@@ -59,10 +59,10 @@ class TransferArguments:
     other: str | None = field(default=None, metadata={"help": "The same of the other data."})
     both: str | None = field(default=None, metadata={"help": "The same of both."})
     start: str = field(
-        default="merged",
+        default="continued",
         metadata={
-            "help": "Training starts from the adapter `merged` into the checkpoint, with a new LoRA, and item "
-            "texts are embedded as adapted; or the adapter's LoRA is `continued`, item texts as the base embeds them."
+            "help": "The adapter's LoRA is `continued`, item texts as the base embeds them; or training starts from the "
+            "adapter `merged` into the checkpoint, with a new LoRA, and item texts are embedded as adapted."
         },
     )
     pretrain: str = field(

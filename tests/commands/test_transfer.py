@@ -227,7 +227,7 @@ def test_the_summary_by_hand() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--start", "anew"], "start='anew' is not one of merged, continued"),
+        (["--start", "anew"], "start='anew' is not one of continued, merged"),
         (["--train", "base_model=x"], "option 'base_model' is set here"),
         (["--pretrain", "epochs=3"], "'--epochs' is none of `llmrec pretrain`"),
         (["--train", "popularity_weight=0.5"], "popularity_weight=0.5 goes with a hybrid"),
