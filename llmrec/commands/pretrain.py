@@ -67,13 +67,6 @@ class PretrainArguments:
             "of a token; 0 leaves it out."
         },
     )
-    item_steps: int = field(
-        default=400,
-        metadata={
-            "help": "Steps of learning, by which items follow which, where items lie: the projection of their texts, "
-            "and how fast the past fades; training with --init_adapter starts there. 0 leaves both."
-        },
-    )
     full: bool = field(
         default=False,
         metadata={
@@ -94,8 +87,6 @@ class PretrainArguments:
             raise ValueError(f"mixing_temperature={self.mixing_temperature!r}: give 1 (as large as they are) or more.")
         if self.contrast_weight < 0:
             raise ValueError(f"contrast_weight={self.contrast_weight!r}: give 0 or more.")
-        if self.item_steps < 0:
-            raise ValueError(f"item_steps={self.item_steps!r}: give 0 or more.")
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out={self.held_out!r} is not in (0, 1): it is the share of users measured by.")
         if self.max_held_out < 1:
@@ -155,14 +146,14 @@ def pretrain(data: PretrainArguments, model: ModelArguments, training: RecTraini
             "objective": objective,
             "contrast_weight": data.contrast_weight,
             "steps": trainer.state.global_step,
-            "item_steps": data.item_steps,
+            "item_epochs": model.item_epochs,
             "weights": "all but token embeddings" if data.full else "LoRA",
             "data": [{name: one[name] for name in ("source", "manifest_sha256", "events_read")} for one in drawn],
             "after": recommender.config.adapted_on,
         },
     )
     recommender.records[TRAINING_SETTINGS] = settings_record(data, model, training)
-    item_loss = trainer.settle_items(model.whiten, data.item_steps)
+    item_loss = trainer.settle_items(model.whiten, model.item_epochs)
     trainer.save_model()
     results = {
         "objective": objective,
@@ -229,7 +220,7 @@ def assemble(
         report_drawn(drawn, dataset, data.row_tokens)
     cases = away if training.eval_strategy != "no" else None
     learned_from = []
-    if data.item_steps:
+    if model.item_epochs:
         learned_from = [
             (directory.catalog, ItemHistories.of(dataset.histories(source)))
             for source, directory in enumerate(directories)

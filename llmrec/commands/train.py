@@ -30,7 +30,7 @@ from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
 from llmrec.training.adapter_trainer import AdapterTrainer
 from llmrec.training.arguments import DataArguments, ModelArguments, RecTrainingArguments
-from llmrec.training.assemble import new_recommender
+from llmrec.training.assemble import learn_items, new_recommender
 from llmrec.training.dataset import WindowDataset
 from llmrec.training.trainer import RecTrainer
 
@@ -103,6 +103,8 @@ def ranking_trainer(
     counts = events.user_counts if training.mask_seen else events.counts  # as often as it is a target
     recommender = new_recommender(model, catalog, directory.manifest["clock"] != "ordinal", counts, text)
     recommender.records[DATA_MANIFEST] = directory.provenance
+    shown = not training.disable_tqdm and training.process_index == 0
+    learn_items(recommender, events.items, model, training.seed, shown)
     dataset = WindowDataset(
         learned,
         catalog,

@@ -61,8 +61,8 @@ class TransferArguments:
     start: str = field(
         default="continued",
         metadata={
-            "help": "The adapter's LoRA is `continued`, item texts as the base embeds them; or training starts from the "
-            "adapter `merged` into the checkpoint, with a new LoRA, and item texts are embedded as adapted."
+            "help": "The adapter's LoRA is `continued`, item texts as the base embeds them; or training starts from "
+            "the adapter `merged` into the checkpoint, with a new LoRA, and item texts are embedded as adapted."
         },
     )
     pretrain: str = field(

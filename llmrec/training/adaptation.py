@@ -115,14 +115,14 @@ class AdaptationTrainer(AdapterTrainer):
                 sums.zero_()
         super().log(logs, start_time)
 
-    def settle_items(self, whiten: bool, num_steps: int) -> float | None:
+    def settle_items(self, whiten: bool, num_epochs: float) -> float | None:
         """Let item embeddings start where the histories put them, of texts as the saved weights embed them.
 
         Texts are read anew where the weights that read them were trained: LoRA leaves them the base's.
 
         Args:
             whiten: whether the item projection starts whitened over the recommender's items.
-            num_steps: of `learn_item_space`.
+            num_epochs: of `learn_item_space`.
 
         Returns:
             The loss that learning ended with, None where there is nothing to learn from.
@@ -142,7 +142,7 @@ class AdaptationTrainer(AdapterTrainer):
             histories = [one for _, one in self.item_histories]
             sources = list(zip(tables, histories, strict=True))
             shown = not self.args.disable_tqdm and self.is_world_process_zero()
-            loss = learn_item_space(model.rec_head, sources, num_steps, self.args.seed, shown)
+            loss = learn_item_space(model.rec_head, sources, num_epochs, self.args.seed, shown)
         if whiten:
             whiten_items(model.rec_head, text)
         return loss

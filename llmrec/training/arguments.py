@@ -101,6 +101,14 @@ class ModelArguments:
             "help": "Item embeddings start whitened, over the whole catalogue; false starts with them as they are."
         },
     )
+    item_epochs: float = field(
+        default=8.0,
+        metadata={
+            "help": "Passes over the histories in which it is learned, before anything else and by which items follow "
+            "which, where item embeddings start and how fast the past fades (`ranking`); 0 leaves both. Training goes "
+            "on from an --init_adapter's own."
+        },
+    )
     popularity_weight: float | None = field(
         default=None,
         metadata={
@@ -148,6 +156,10 @@ class ModelArguments:
         default=None,
         metadata={"help": "Attention of the backbone: sdpa or eager; by default sdpa if the model has it."},
     )
+
+    def __post_init__(self) -> None:
+        if self.item_epochs < 0:
+            raise ValueError(f"item_epochs={self.item_epochs!r}: give 0, for none, or more.")
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from llmrec.configuration import CONFIG_NAME, TIME_PARTS, RecommenderConfig
 from llmrec.data.catalog import Catalog
 from llmrec.hub.checks import check_folder
 from llmrec.hub.item_space import SavedItemSpace, read_item_space
-from llmrec.models.adapter import add_adapter, continue_adapter
+from llmrec.models.adapter import add_adapter, continue_adapter, inner
 from llmrec.models.backbone import is_causal, load_backbone, load_tokenizer, output_vectors
 from llmrec.models.candidate_heads import CrossHead, VerbalizerHead, answer_token
 from llmrec.models.items import ItemTable
@@ -26,7 +27,7 @@ from llmrec.text.processor import Processor
 from llmrec.text.serializer import Serializer
 from llmrec.text.template import PromptTemplate
 from llmrec.training.arguments import ModelArguments
-from llmrec.training.item_space import whiten_items
+from llmrec.training.item_space import ItemHistories, learn_item_space, whiten_items
 
 
 def new_recommender(
@@ -103,6 +104,30 @@ def new_recommender(
     if arguments.init_adapter is not None:
         continue_adapter(model, Path(arguments.init_adapter))
     return Recommender(model, processor, catalog, config, checkpoint)
+
+
+def learn_items(
+    recommender: Recommender, histories: Sequence[np.ndarray], arguments: ModelArguments, seed: int, progress: bool
+) -> None:
+    """Let item embeddings start where histories put them, unless training goes on from what knows already.
+
+    Args:
+        recommender: as `new_recommender` made it with these arguments.
+        histories: items of each user's training events, (L,) in order of time.
+        arguments: how long, and whether to whiten.
+        seed: of the draws.
+        progress: show a bar.
+
+    Raises:
+        ValueError: if there are too few items to tell from each other.
+    """
+    if not arguments.item_epochs or started_from(arguments, recommender.checkpoint) is not None:
+        return
+    model = inner(recommender.model)
+    source = model.rec_items.text, ItemHistories.of(histories)
+    learn_item_space(model.rec_head, [source], arguments.item_epochs, seed, progress)
+    if arguments.whiten:
+        whiten_items(model.rec_head, model.rec_items.text)
 
 
 def adapted_on(arguments: ModelArguments, checkpoint: Checkpoint) -> dict[str, Any] | None:

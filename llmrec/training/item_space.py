@@ -1,11 +1,13 @@
-"""How item embeddings should lie, learned without labels: what followed in a history, against items drawn at random.
+"""Where items lie, learned before anything else: what followed in a history, against items drawn at random.
 
-Texts stay embedded as they are; P and the decay of the dual head's content path are all that is trained, so that a
-catalogue of any size costs a minute.
+Texts stay embedded as they are; P and the decay of the dual head's content path are all that is trained, which costs
+little. A softmax over all items would find them too, but with popularity in it, and with LoRA, residuals and gates
+moving at once.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -21,13 +23,14 @@ from llmrec.training.losses import IGNORED
 
 MAX_EVENTS = 32
 """Newest events of a history that are read: the weight of older ones is lost in rounding."""
-NUM_HISTORIES = 64
-"""Histories of a step; all their positions are trained."""
+NUM_POSITIONS = 320
+"""Positions trained at each step, about: all of the histories that are drawn."""
 NUM_NEGATIVES = 1024
 """Items drawn at each step, among those in the histories."""
 TEMPERATURE = 0.1
 LEARNING_RATE, DECAY_LEARNING_RATE = 3e-3, 2e-2
-WARMUP_STEPS = 20
+WARMUP = 0.05
+"""Share of the steps in which the learning rate rises; then it falls to zero."""
 
 
 class ItemHistories(NamedTuple):
@@ -51,25 +54,31 @@ class ItemHistories(NamedTuple):
         if len(known) < 3:
             raise ValueError(
                 f"histories of two different items hold {len(known)} in all: with fewer than 3 there is no other to "
-                "tell the next one from.\nGive --item_steps 0, or more data."
+                "tell the next one from.\nGive --item_epochs 0, or more data."
             )
         return cls(rows, known)
+
+    @property
+    def num_positions(self) -> int:
+        """Positions of all histories."""
+        return sum(len(row) - 1 for row in self.rows)
 
 
 def learn_item_space(
     head: DualHead,
     sources: Sequence[tuple[Tensor, ItemHistories]],
-    num_steps: int,
+    num_epochs: float,
     seed: int,
     progress: bool = False,
 ) -> float:
-    """Train the item projection and the decay of a head, and return the mean loss of the last steps.
+    """Train the item projection and the decay of a head, and return the mean loss of the last tenth of the steps.
 
     Args:
         head: nothing else of it moves. The projection starts at the identity: whitening comes after.
         sources: of each data directory the frozen embeddings (N, D) of its items, and its histories. Each step takes
-            one of them, by their numbers of histories.
-        num_steps: steps, of `NUM_HISTORIES` histories drawn with replacement.
+            one of them, by their numbers of positions.
+        num_epochs: as many positions are trained as that many passes over all histories have; these are drawn with
+            replacement.
         seed: of the draws.
         progress: show a bar over the steps.
 
@@ -78,19 +87,25 @@ def learn_item_space(
         items are the negatives; here items drawn uniformly, so that popular ones are not pushed away.
     """
     random = np.random.default_rng(seed)
-    shares = np.array([len(histories.rows) for _, histories in sources], dtype=np.float64)
+    sizes = np.array([histories.num_positions for _, histories in sources], dtype=np.float64)
+    num_steps = math.ceil(num_epochs * sizes.sum() / NUM_POSITIONS)
     rates = {"item_projection": LEARNING_RATE, "decay_logit": DECAY_LEARNING_RATE}
     head.start_from(torch.eye(len(head.item_projection)))
-    trained = [getattr(head, name).requires_grad_(True) for name in rates]
+    trained = [getattr(head, name) for name in rates]
+    frozen = [weight for weight in trained if not weight.requires_grad]
+    for weight in frozen:
+        weight.requires_grad_(True)
     groups = [{"params": [weight], "lr": rate} for weight, rate in zip(trained, rates.values(), strict=True)]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+    rising = WARMUP * num_steps
     pace = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / WARMUP_STEPS) * (1 - step / num_steps)
+        optimizer, lambda step: min(1.0, (step + 1) / max(rising, 1)) * (1 - step / num_steps)
     )
     losses = []
     for _ in tqdm(range(num_steps), "learning where items lie", unit="step", leave=False, disable=not progress):
-        text, histories = sources[random.choice(len(sources), p=shares / shares.sum())]
-        drawn = [histories.rows[index] for index in random.integers(len(histories.rows), size=NUM_HISTORIES)]
+        text, histories = sources[random.choice(len(sources), p=sizes / sizes.sum())]
+        number = max(1, round(NUM_POSITIONS * len(histories.rows) / histories.num_positions))
+        drawn = [histories.rows[index] for index in random.integers(len(histories.rows), size=number)]
         negatives = torch.from_numpy(random.choice(histories.known, NUM_NEGATIVES))
         loss = sequence_item_contrast(head, text, *next_items(drawn), negatives)
         optimizer.zero_grad()
@@ -99,8 +114,10 @@ def learn_item_space(
         pace.step()
         losses.append(loss.item())
     for weight in trained:
-        weight.requires_grad_(False).grad = None
-    return float(np.mean(losses[-WARMUP_STEPS:]))
+        weight.grad = None
+    for weight in frozen:
+        weight.requires_grad_(False)
+    return float(np.mean(losses[-math.ceil(num_steps / 10) :]))
 
 
 def whiten_items(head: DualHead, text: Tensor) -> None:

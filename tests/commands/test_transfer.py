@@ -30,7 +30,7 @@ from llmrec.training.assemble import new_recommender
 
 SMALL = "max_tokens=64,max_vector_events=4,max_item_tokens=16,lora_r=2,lora_alpha=4,bf16=false,disable_tqdm=true"
 PRETRAIN = (
-    f"{SMALL},row_tokens=96,mask_rate=0.4,held_out=0.3,contrast_weight=1,max_steps=4,learning_rate=2e-2,item_steps=8"
+    f"{SMALL},row_tokens=96,mask_rate=0.4,held_out=0.3,contrast_weight=1,max_steps=4,learning_rate=2e-2,item_epochs=8"
 )
 OPTIONS = shlex.split(f"--start merged --pretrain {PRETRAIN} --train {SMALL},num_train_epochs=1 --users 8 4")
 FEW = "max_steps=3,hybrid=false,eval_strategy=no,save_strategy=no"

@@ -39,7 +39,7 @@ from llmrec.training.losses import IGNORED
 
 SMALL = shlex.split(
     "--max_tokens 64 --max_vector_events 4 --lora_r 2 --lora_alpha 4 --per_device_train_batch_size 2 --bf16 false "
-    "--disable_tqdm true --row_tokens 96 --mask_rate 0.4 --held_out 0.3 --item_steps 8"
+    "--disable_tqdm true --row_tokens 96 --mask_rate 0.4 --held_out 0.3 --item_epochs 8"
 )
 FAMILIES = ("bert", "llama")
 

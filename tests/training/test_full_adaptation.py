@@ -24,10 +24,10 @@ from llmrec.recommender import Recommender
 from llmrec.training.item_space import learn_item_space, whiten_items
 from llmrec.training.losses import IGNORED
 
-ITEM_STEPS = 8
+ITEM_EPOCHS = 8
 SMALL = shlex.split(
     "--max_tokens 64 --max_vector_events 4 --lora_r 2 --lora_alpha 4 --per_device_train_batch_size 2 --bf16 false "
-    f"--disable_tqdm true --row_tokens 96 --mask_rate 0.4 --held_out 0.3 --item_steps {ITEM_STEPS}"
+    f"--disable_tqdm true --row_tokens 96 --mask_rate 0.4 --held_out 0.3 --item_epochs {ITEM_EPOCHS}"
 )
 STILL = ["--learning_rate", "0", "--weight_decay", "0", "--eval_strategy", "no", "--save_strategy", "no"]
 TRAIN = ["--max_tokens", "64", "--max_vector_events", "4", "--lora_r", "2", "--lora_alpha", "4", "--bf16", "false"]
@@ -76,7 +76,7 @@ def test_its_item_texts_are_embedded_by_what_was_trained(full, data, tmp_path) -
     files = ["--data_dir", str(data), "--base_model", str(base), "--output_dir", str(tmp_path)]
     [(_, histories)] = assemble(*pretrain_parser().parse_args_into_dataclasses([*files, *SMALL]))[0].item_histories
     head = DualHead(table.shape[1])
-    learn_item_space(head, [(table, histories)], ITEM_STEPS, 42)
+    learn_item_space(head, [(table, histories)], ITEM_EPOCHS, 42)
     whiten_items(head, table)
     torch.testing.assert_close(rec_model(recommender).rec_head.item_projection, head.item_projection.data)
     new = {"title": "a purple anvil"}

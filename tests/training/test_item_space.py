@@ -32,7 +32,7 @@ from llmrec.training.item_space import (
 
 D = 6
 SMALL = shlex.split("--max_tokens 64 --max_vector_events 4 --lora_r 2 --lora_alpha 4 --bf16 false --disable_tqdm true")
-PRETRAIN = [*SMALL, *shlex.split("--row_tokens 96 --mask_rate 0.4 --held_out 0.3 --max_steps 1 --item_steps 8")]
+PRETRAIN = [*SMALL, *shlex.split("--row_tokens 96 --mask_rate 0.4 --held_out 0.3 --max_steps 1 --item_epochs 8")]
 
 
 def texts(number: int, seed: int = 0) -> torch.Tensor:
@@ -105,7 +105,7 @@ def test_negatives_of_a_step_are_of_its_own_source():
 
 @pytest.mark.parametrize("rows", [[], [[1, 1, 1]], [[1, 2], [2, 1], [3, 3]]])
 def test_too_few_items_are_refused(rows):
-    with pytest.raises(ValueError, match=r"hold . in all.*\nGive --item_steps 0"):
+    with pytest.raises(ValueError, match=r"hold . in all.*\nGive --item_epochs 0"):
         ItemHistories.of([np.array(row) for row in rows])
 
 
@@ -162,7 +162,7 @@ def test_the_command_learns_from_training_events_of_users_that_are_not_held_out(
     torch.testing.assert_close(saved["item_projection"], head.item_projection.data)
     torch.testing.assert_close(saved["decay_logit"], head.decay_logit.data)
     assert json.loads((folder / "pretrain_results.json").read_text())["item_loss"] > 0
-    assert RecommenderConfig.load(folder).adapted_on["item_steps"] == 8
+    assert RecommenderConfig.load(folder).adapted_on["item_epochs"] == 8
 
 
 def test_training_starts_there_and_other_items_are_whitened_anew(adapted, checkpoints):
@@ -186,7 +186,7 @@ def test_training_starts_there_and_other_items_are_whitened_anew(adapted, checkp
 
 def test_without_steps_items_lie_as_training_would_start(adapted, tmp_path):
     _, files = adapted
-    options = [*PRETRAIN[:-2], "--item_steps", "0", "--output_dir", str(tmp_path / "none")]
+    options = [*PRETRAIN[:-2], "--item_epochs", "0", "--output_dir", str(tmp_path / "none")]
     assert run("pretrain", [*files, *options]) == 0
     text = load_file(tmp_path / "none" / "item_embeddings.safetensors")["text"]
     head = head_of(tmp_path / "none")
@@ -213,5 +213,5 @@ def test_what_is_exported_starts_where_the_adapter_left_off(adapted, checkpoints
 def test_data_with_nothing_to_tell_apart_are_refused_before_anything_is_trained(checkpoints, tmp_path, capsys):
     data = data_directory(tmp_path / "data", num_users=6)
     files = ["--data_dir", str(data), "--base_model", str(checkpoints["bert"]), "--output_dir", str(tmp_path / "out")]
-    assert run("pretrain", [*files, *PRETRAIN[:-2], "--item_steps", "-1"]) == 2
-    assert "item_steps=-1" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert run("pretrain", [*files, *PRETRAIN[:-2], "--item_epochs", "-1"]) == 2
+    assert "item_epochs=-1" in capsys.readouterr().err and not (tmp_path / "out").exists()
