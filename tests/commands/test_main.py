@@ -73,7 +73,8 @@ def test_an_unknown_option_is_named_with_what_looks_like_it(verb, option, hint, 
 def test_look_alikes_stand_once_and_a_stray_value_is_no_option(tmp_path, capsys) -> None:
     given = ["--data_dir", "data", "--output_dir", str(tmp_path / "out")]
     assert run("train", [*given, "--epochs", "3"]) == 2
-    assert "'--epochs' is none of `llmrec train`; did you mean --num_train_epochs?" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "'--epochs' is none of `llmrec train`; did you mean --item_epochs or --num_train_epochs?" in told
     assert run("train", [*given, "--num_train_epochs", "3", "4"]) == 2
     assert "value '4' belongs to no option of `llmrec train`" in capsys.readouterr().err
 

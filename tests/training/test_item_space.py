@@ -17,6 +17,7 @@ from tiny_recommenders import rec_model, tiny_recommender
 from llmrec.baselines.whitening import whitening
 from llmrec.commands.main import run
 from llmrec.commands.pretrain import assemble, pretrain_parser
+from llmrec.commands.train import ranking_trainer, train_parser
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.directory import DataDirectory
 from llmrec.models.heads import DualHead
@@ -81,15 +82,15 @@ def test_items_that_follow_each_other_come_to_lie_together_and_the_rest_of_the_h
     head.requires_grad_(False)
     batch = (*next_items(histories.rows), torch.arange(40))
     first = sequence_item_contrast(head, text, *batch).item()
-    learn_item_space(head, [(text, histories)], 60, 0)
+    learn_item_space(head, [(text, histories)], 20, 0)
     assert sequence_item_contrast(head, text, *batch).item() < first - 0.5
     moved = [name for name, weight in head.state_dict().items() if not torch.equal(weight, before[name])]
     assert sorted(moved) == ["decay_logit", "item_projection"]
     assert not any(weight.requires_grad for weight in head.parameters())
     again = DualHead(D)
-    learn_item_space(again, [(text, histories)], 60, 0)
+    learn_item_space(again, [(text, histories)], 20, 0)
     assert torch.equal(again.item_projection, head.item_projection)
-    learn_item_space(again, [(text, histories)], 60, 1)
+    learn_item_space(again, [(text, histories)], 20, 1)
     assert not torch.equal(again.item_projection, head.item_projection)
 
 
@@ -98,7 +99,7 @@ def test_negatives_of_a_step_are_of_its_own_source():
     text = texts(10).requires_grad_(True)
     other = texts(10, seed=1).requires_grad_(True)
     sources = [(text, ItemHistories.of([np.array([0, 1, 2])])), (other, ItemHistories.of([np.array([3, 4, 5, 6])]))]
-    learn_item_space(moved_head(), sources, 20, 0)
+    learn_item_space(moved_head(), sources, 1500, 0)
     assert (text.grad[3:] == 0).all() and (text.grad[:3] != 0).any()
     assert (other.grad[[0, 1, 2, 7, 8, 9]] == 0).all() and (other.grad[3:7] != 0).any()
 
@@ -215,3 +216,30 @@ def test_data_with_nothing_to_tell_apart_are_refused_before_anything_is_trained(
     files = ["--data_dir", str(data), "--base_model", str(checkpoints["bert"]), "--output_dir", str(tmp_path / "out")]
     assert run("pretrain", [*files, *PRETRAIN[:-2], "--item_epochs", "-1"]) == 2
     assert "item_epochs=-1" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_training_starts_where_its_training_events_put_items_and_goes_on_from_an_adapters_own(adapted):
+    folder, files = adapted
+    directory = DataDirectory.open(files[1])
+    index = directory.catalog.index
+    histories = [
+        np.array([index(item) for item, split in zip(row["item_id"], row["split"], strict=True) if split == "train"])
+        for row in directory.histories()
+    ]
+
+    def head_at_start(*options: str) -> tuple[DualHead, torch.Tensor]:
+        argv = [*files, *SMALL, "--output_dir", str(folder) + "_", *options]
+        model = rec_model(ranking_trainer(*train_parser().parse_args_into_dataclasses(argv)).recommender)
+        return model.rec_head, model.rec_items.text
+
+    found, text = head_at_start()
+    expected = DualHead(text.shape[1])
+    learn_item_space(expected, [(text, ItemHistories.of(histories))], 8, 42)
+    whiten_items(expected, text)
+    torch.testing.assert_close(found.item_projection.data, expected.item_projection.data)
+    torch.testing.assert_close(found.decay_logit.data, expected.decay_logit.data)
+    assert found.item_projection.requires_grad and found.decay_logit.requires_grad  # training goes on with both
+    still, _ = head_at_start("--item_epochs", "0")
+    torch.testing.assert_close(still.item_projection.data, whitening(text))
+    going_on, _ = head_at_start("--init_adapter", str(folder))
+    assert torch.equal(going_on.item_projection, head_of(folder)["item_projection"])
