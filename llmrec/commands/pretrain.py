@@ -225,6 +225,12 @@ def assemble(
             (directory.catalog, ItemHistories.of(dataset.histories(source)))
             for source, directory in enumerate(directories)
         ]
+        for name, (_, histories) in zip(data.data_dir, learned_from, strict=True):
+            if not histories.suffice:
+                raise ValueError(
+                    f"{name!r}: histories of two different items hold {len(histories.known)} in all, and there is no "
+                    "other to tell the next one from.\nGive --item_epochs 0, or more data."
+                )
     trainer = AdaptationTrainer(
         recommender, language, training, dataset, cases, collator, data.contrast_weight, learned_from
     )

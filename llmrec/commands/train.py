@@ -103,8 +103,11 @@ def ranking_trainer(
     counts = events.user_counts if training.mask_seen else events.counts  # as often as it is a target
     recommender = new_recommender(model, catalog, directory.manifest["clock"] != "ordinal", counts, text)
     recommender.records[DATA_MANIFEST] = directory.provenance
+    inner(recommender.model).to(training.device)  # type: ignore[arg-type]
     shown = not training.disable_tqdm and training.process_index == 0
-    learn_items(recommender, events.items, model, training.seed, shown)
+    item_loss = learn_items(recommender, events.items, model, training.seed, training.mask_seen, shown)
+    if training.process_index == 0 and item_loss is not None:
+        print(f"items start where histories put them: loss {item_loss:.3f} against items drawn at random", flush=True)
     dataset = WindowDataset(
         learned,
         catalog,

@@ -4,10 +4,10 @@
         --output_dir OUT
 
 The checkpoint as it was, and adapted to the target's histories, to those of other data, and to both, is tried with no
-ranking label at all (zero-shot: a user is the recency-weighted mean of item texts, laid out as training starts), after
-training on few users, and on all. In a column everything but the checkpoint is the same: users, steps, settings; and
-each difference to the checkpoint as it was is paired. OUT holds every run: called again with the same settings, the
-command goes on.
+ranking label at all, after training on few users, and on all. Zero-shot, a user is the recency-weighted mean of item
+texts: whitened, and of an adapted checkpoint where the histories that it read let items lie. In a column everything but
+the checkpoint is the same: users, steps, settings; and each difference to the checkpoint as it was is paired. OUT holds
+every run: called again with the same settings, the command goes on.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def transfer(arguments: TransferArguments) -> list[Cell]:
     output = Path(arguments.output_dir)
     check_writable(output)
     for row in arguments.rows():  # all is read before the first is trained
-        pretrain_settings(arguments, row)
+        check_start(arguments, row)
         for column in [*map(str, sorted(arguments.users)), FULL]:
             settings = train_settings(arguments, row, column)
             check_task(*settings)
@@ -171,7 +171,7 @@ class Embedded:
         return self._known[key]
 
     def untrained(self, model: ModelArguments) -> ContentBaseline:
-        """Return what ranks as a recommender does at the start of its training: by the words of items alone."""
+        """Return what ranks by the words of items alone, as the checkpoint or adapter that training starts from."""
         text = self.by(model)
         head = inner(self._started(model, text).model).rec_head
         unique, inverse = unique_rows(text.numpy())  # twins stay twins
@@ -200,6 +200,22 @@ def pretrain_settings(
     }
     data, model, training = parse_pairs(pretraining.pretrain_parser(), arguments.pretrain, fixed)
     return data, model, training
+
+
+def check_start(arguments: TransferArguments, row: str) -> None:
+    """Raise ValueError if training could not go on from what the row adapts, or gives as adapted."""
+    settings, given = pretrain_settings(arguments, row), None if row == "none" else getattr(arguments, row)
+    if arguments.start != "continued":
+        return
+    if (settings is not None and settings[0].full) or (given is not None and RecommenderConfig.load(given).merged):
+        raise ValueError(f"{ADAPTED_ON[row]}: whole weights have no LoRA to go on with: give --start merged.")
+    _, model, _ = train_settings(arguments, row, FULL)
+    for name in ("lora_r", "lora_alpha", "lora_target_modules"):
+        if settings is not None and getattr(settings[1], name) != getattr(model, name):
+            raise ValueError(
+                f"{name} is {getattr(settings[1], name)!r} in --pretrain and {getattr(model, name)!r} in --train: LoRA "
+                "goes on in the same shape. Give one value to both, or --start merged."
+            )
 
 
 def train_settings(

@@ -31,7 +31,18 @@ class SavedItemSpace(NamedTuple):
     """(N, D) frozen embeddings of the folder's own items, None where it holds none."""
 
     def start(self, head: DualHead) -> None:
-        """Let a head start there."""
+        """Let a head start there.
+
+        Raises:
+            ValueError: if it is of another width, or not finite.
+        """
+        for name, own in (("item_projection", self.projection), ("decay_logit", self.decay_logit)):
+            wanted = getattr(head, name).shape
+            if own.shape != wanted or not own.isfinite().all():
+                raise ValueError(
+                    f"the head that training would start from is damaged: {name} should be {tuple(wanted)} finite "
+                    f"numbers, found {tuple(own.shape)}.\nGive another checkpoint or adapter."
+                )
         head.start_from(self.projection)
         head.decay_logit.data.copy_(self.decay_logit)
 
@@ -45,13 +56,15 @@ class SavedItemSpace(NamedTuple):
 
 
 def read_item_space(folder: Path, config: RecommenderConfig) -> SavedItemSpace:
-    """Read the item space of a folder that `checks.check_folder` has passed.
+    """Read the item space of a saved folder.
 
     Raises:
-        ValueError: if its item embeddings were made of other files than it has.
+        ValueError: if it has no dual head, or its item embeddings were made of other files than it has.
     """
     with safe_open(folder / (HEAD_WEIGHTS if config.merged else ADAPTER_WEIGHTS), framework="pt") as file:
         names = {name.rpartition("rec_head.")[2]: name for name in file.keys() if "rec_head." in name}  # noqa: SIM118 (no dict)
+        if missing := sorted({"item_projection", "decay_logit"} - names.keys()):
+            raise ValueError(f"{str(folder)!r} has no {missing[0]} of a dual head: save or download it again.")
         projection, decay_logit = (file.get_tensor(names[name]) for name in ("item_projection", "decay_logit"))
     text = None
     if (folder / ITEMS).is_file():

@@ -14,8 +14,8 @@ class DualHead(nn.Module):
 
     c(i) = normalise(P text(i) + r_i) and c(u) = normalise(a content(u) + b normalise(W state(u))), where content(u)
     is the recency-weighted mean of the history's c(i). The score is c(u) . c(i) / tau + bias_i; its sigmoid is the
-    probability R(u, i). P and W start at the identity and b at zero, a recommender's P at what whitens its catalogue
-    (`start_from`), so that step 0 is the content baseline, and popularity as `ItemTable` adds it.
+    probability R(u, i). P and W start at the identity and b at zero; a recommender's P and decay start where histories
+    put its items, whitened (`start_from`). So step 0 is a content baseline, and popularity as `ItemTable` adds it.
 
     Everything is computed in float32, under autocast too.
 

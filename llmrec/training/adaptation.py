@@ -46,7 +46,7 @@ class AdaptationTrainer(AdapterTrainer):
     shares them, and words that the histories lack would drift.
 
     Args:
-        recommender: freshly assembled; its head and item tables stay as they are.
+        recommender: freshly assembled; its head and item tables stay as they are until `settle_items`.
         language: the same model, with its token heads.
         args: settings of the run.
         train_dataset: packed rows.
@@ -142,7 +142,8 @@ class AdaptationTrainer(AdapterTrainer):
             histories = [one for _, one in self.item_histories]
             sources = list(zip(tables, histories, strict=True))
             shown = not self.args.disable_tqdm and self.is_world_process_zero()
-            loss = learn_item_space(model.rec_head, sources, num_epochs, self.args.seed, shown)
+            args = self.args
+            loss = learn_item_space(model.rec_head, sources, num_epochs, args.seed, args.mask_seen, shown)
         if whiten:
             whiten_items(model.rec_head, text)
         return loss

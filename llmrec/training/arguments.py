@@ -69,7 +69,11 @@ class ModelArguments:
     )
     base_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the checkpoint."})
     init_adapter: str | None = field(
-        default=None, metadata={"help": "Adapter whose LoRA goes on (`llmrec pretrain`): same base, rank and layers."}
+        default=None,
+        metadata={
+            "help": "Adapter whose LoRA goes on (`llmrec pretrain`), and where it lets items lie: same base, rank and "
+            "layers."
+        },
     )
     template: str = field(
         default="default", metadata={"help": "Prompt template: a .json file, or the name of one in prompts/."}
@@ -98,15 +102,16 @@ class ModelArguments:
     whiten: bool = field(
         default=True,
         metadata={
-            "help": "Item embeddings start whitened, over the whole catalogue; false starts with them as they are."
+            "help": "Item embeddings start whitened, over the whole catalogue; false starts with them as the texts "
+            "are, or as --item_epochs left them."
         },
     )
     item_epochs: float = field(
         default=8.0,
         metadata={
             "help": "Passes over the histories in which it is learned, before anything else and by which items follow "
-            "which, where item embeddings start and how fast the past fades (`ranking`); 0 leaves both. Training goes "
-            "on from an --init_adapter's own."
+            "which, where item embeddings start and how fast the past fades (`ranking`); 0 leaves both. What "
+            "was learned of the same items (--init_adapter, or an adapted --base_model) is gone on with instead."
         },
     )
     popularity_weight: float | None = field(

@@ -107,27 +107,38 @@ def new_recommender(
 
 
 def learn_items(
-    recommender: Recommender, histories: Sequence[np.ndarray], arguments: ModelArguments, seed: int, progress: bool
-) -> None:
-    """Let item embeddings start where histories put them, unless training goes on from what knows already.
+    recommender: Recommender,
+    histories: Sequence[np.ndarray],
+    arguments: ModelArguments,
+    seed: int,
+    mask_seen: bool,
+    progress: bool,
+) -> float | None:
+    """Let item embeddings start where histories put them, unless training goes on from what has learned that of them.
 
     Args:
         recommender: as `new_recommender` made it with these arguments.
         histories: items of each user's training events, (L,) in order of time.
         arguments: how long, and whether to whiten.
         seed: of the draws.
+        mask_seen: whether a ranking leaves items of the history out.
         progress: show a bar.
 
-    Raises:
-        ValueError: if there are too few items to tell from each other.
+    Returns:
+        The loss that learning ended with, None where there was none: nothing to learn from, or no need.
     """
-    if not arguments.item_epochs or started_from(arguments, recommender.checkpoint) is not None:
-        return
-    model = inner(recommender.model)
-    source = model.rec_items.text, ItemHistories.of(histories)
-    learn_item_space(model.rec_head, [source], arguments.item_epochs, seed, progress)
+    model, config = inner(recommender.model), recommender.config
+    text, learned_from = model.rec_items.text, ItemHistories.of(histories)
+    space = started_from(arguments, recommender.checkpoint)
+    known = config.adapted_on is None or config.adapted_on.get("item_epochs")  # also where training itself learned it
+    if space is not None and known and space.is_of(text):
+        return None
+    if not arguments.item_epochs or not learned_from.suffice:
+        return None
+    loss = learn_item_space(model.rec_head, [(text, learned_from)], arguments.item_epochs, seed, mask_seen, progress)
     if arguments.whiten:
-        whiten_items(model.rec_head, model.rec_items.text)
+        whiten_items(model.rec_head, text)
+    return loss
 
 
 def adapted_on(arguments: ModelArguments, checkpoint: Checkpoint) -> dict[str, Any] | None:

@@ -43,20 +43,15 @@ class ItemHistories(NamedTuple):
 
     @classmethod
     def of(cls, histories: Iterable[np.ndarray]) -> ItemHistories:
-        """Keep the newest `MAX_EVENTS` events, and one to be told.
-
-        Raises:
-            ValueError: if there are not three items to tell from each other.
-        """
+        """Keep the newest `MAX_EVENTS` events, and one to be told."""
         newest = (row[-MAX_EVENTS - 1 :] for row in histories)
         rows = [row for row in newest if len(np.unique(row)) > 1]
-        known = np.unique(np.concatenate(rows)) if rows else np.empty(0, dtype=np.int64)
-        if len(known) < 3:
-            raise ValueError(
-                f"histories of two different items hold {len(known)} in all: with fewer than 3 there is no other to "
-                "tell the next one from.\nGive --item_epochs 0, or more data."
-            )
-        return cls(rows, known)
+        return cls(rows, np.unique(np.concatenate(rows)) if rows else np.empty(0, dtype=np.int64))
+
+    @property
+    def suffice(self) -> bool:
+        """Whether there is an item that the next one of a history could be told from."""
+        return len(self.known) > 2
 
     @property
     def num_positions(self) -> int:
@@ -69,17 +64,20 @@ def learn_item_space(
     sources: Sequence[tuple[Tensor, ItemHistories]],
     num_epochs: float,
     seed: int,
+    mask_seen: bool = True,
     progress: bool = False,
 ) -> float:
     """Train the item projection and the decay of a head, and return the mean loss of the last tenth of the steps.
 
     Args:
-        head: nothing else of it moves. The projection starts at the identity: whitening comes after.
-        sources: of each data directory the frozen embeddings (N, D) of its items, and its histories. Each step takes
-            one of them, by their numbers of positions.
+        head: nothing else of it moves. Both start as of a bare checkpoint: the projection at the identity, for
+            whitening comes after.
+        sources: of each data directory the frozen embeddings (N, D) of its items, and its histories, which `suffice`.
+            Each step takes one of them, by their numbers of positions.
         num_epochs: as many positions are trained as that many passes over all histories have; these are drawn with
             replacement.
         seed: of the draws.
+        mask_seen: whether items of a history are neither targets nor negatives in it.
         progress: show a bar over the steps.
 
     References:
@@ -90,7 +88,9 @@ def learn_item_space(
     sizes = np.array([histories.num_positions for _, histories in sources], dtype=np.float64)
     num_steps = math.ceil(num_epochs * sizes.sum() / NUM_POSITIONS)
     rates = {"item_projection": LEARNING_RATE, "decay_logit": DECAY_LEARNING_RATE}
-    head.start_from(torch.eye(len(head.item_projection)))
+    fresh = DualHead(len(head.item_projection))
+    head.start_from(fresh.item_projection.data)
+    head.decay_logit.data.copy_(fresh.decay_logit.data)
     trained = [getattr(head, name) for name in rates]
     frozen = [weight for weight in trained if not weight.requires_grad]
     for weight in frozen:
@@ -107,7 +107,7 @@ def learn_item_space(
         number = max(1, round(NUM_POSITIONS * len(histories.rows) / histories.num_positions))
         drawn = [histories.rows[index] for index in random.integers(len(histories.rows), size=number)]
         negatives = torch.from_numpy(random.choice(histories.known, NUM_NEGATIVES))
-        loss = sequence_item_contrast(head, text, *next_items(drawn), negatives)
+        loss = sequence_item_contrast(head, text, *next_items(drawn, mask_seen), negatives, mask_seen)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -126,8 +126,8 @@ def whiten_items(head: DualHead, text: Tensor) -> None:
     head.start_from(whitening(embedded) @ head.item_projection.detach())
 
 
-def next_items(histories: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Return events (B, L), padded with -1, and labels (B, L): the next item where the history does not hold it yet.
+def next_items(histories: Sequence[np.ndarray], mask_seen: bool = True) -> tuple[Tensor, Tensor]:
+    """Return events (B, L), padded with -1, and labels (B, L): the next item, with `mask_seen` if it is a new one.
 
     >>> events, labels = next_items([np.array([3, 1, 3, 2]), np.array([5, 6])])
     >>> events.tolist(), labels.tolist()
@@ -137,15 +137,17 @@ def next_items(histories: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     events = np.full((len(histories), width), -1, dtype=np.int64)
     labels = np.full((len(histories), width), IGNORED, dtype=np.int64)
     for place, row in enumerate(histories):
-        first = np.zeros(len(row), dtype=bool)
+        first = np.full(len(row), not mask_seen)
         first[np.unique(row, return_index=True)[1]] = True
         events[place, : len(row) - 1] = row[:-1]
         labels[place, : len(row) - 1] = np.where(first, row, IGNORED)[1:]
     return torch.from_numpy(events), torch.from_numpy(labels)
 
 
-def sequence_item_contrast(head: DualHead, text: Tensor, events: Tensor, labels: Tensor, negatives: Tensor) -> Tensor:
-    """Return the mean cross-entropy of the next item against the negatives that the history does not hold.
+def sequence_item_contrast(
+    head: DualHead, text: Tensor, events: Tensor, labels: Tensor, negatives: Tensor, mask_seen: bool = True
+) -> Tensor:
+    """Return the mean cross-entropy of the next item against the negatives.
 
     Args:
         head: its content path is the state of a history.
@@ -153,6 +155,7 @@ def sequence_item_contrast(head: DualHead, text: Tensor, events: Tensor, labels:
         events: (B, L) rows of it, negative for padding.
         labels: (B, L) row of the next item, or `IGNORED`.
         negatives: (K,) rows.
+        mask_seen: whether those that a history holds up to a position are left out there.
     """
     events, labels, negatives = (rows.to(text.device) for rows in (events, labels, negatives))
     real, trained = events >= 0, labels != IGNORED
@@ -164,6 +167,8 @@ def sequence_item_contrast(head: DualHead, text: Tensor, events: Tensor, labels:
     there = events[..., None] == negatives  # (B, L, K)
     first = torch.where(there.any(1), there.byte().argmax(1), events.shape[1])  # (B, K) place in the history
     rows, places = torch.nonzero(trained, as_tuple=True)
-    held = (first[rows] <= places[:, None]) | (wanted[:, None] == negatives)
-    logits = torch.cat([own[:, None], others.masked_fill(held, float("-inf"))], dim=1) / TEMPERATURE
+    left_out = wanted[:, None] == negatives
+    if mask_seen:
+        left_out |= first[rows] <= places[:, None]
+    logits = torch.cat([own[:, None], others.masked_fill(left_out, float("-inf"))], dim=1) / TEMPERATURE
     return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=text.device))

@@ -229,6 +229,8 @@ def test_the_summary_by_hand() -> None:
     [
         (["--start", "anew"], "start='anew' is not one of continued, merged"),
         (["--train", "base_model=x"], "option 'base_model' is set here"),
+        (["--pretrain", f"{PRETRAIN},full=true"], "same domain: whole weights have no LoRA to go on with"),
+        (["--pretrain", f"{PRETRAIN},lora_r=4"], "lora_r is 4 in --pretrain and 2 in --train"),
         (["--pretrain", "epochs=3"], "'--epochs' is none of `llmrec pretrain`"),
         (["--train", "popularity_weight=0.5"], "popularity_weight=0.5 goes with a hybrid"),
         (["--train", "head=cross"], "the table ranks by the dual head"),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from small_data import data_directory
 from tiny_recommenders import rec_model, tiny_recommender
 
@@ -19,7 +21,9 @@ from llmrec.commands.main import run
 from llmrec.commands.pretrain import assemble, pretrain_parser
 from llmrec.commands.train import ranking_trainer, train_parser
 from llmrec.configuration import RecommenderConfig
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import DataDirectory, staged_directory
+from llmrec.data.preparation import SplitSettings, prepare
+from llmrec.data.schema import RawTables
 from llmrec.models.heads import DualHead
 from llmrec.recommender import Recommender
 from llmrec.training.item_space import (
@@ -48,25 +52,27 @@ def moved_head(seed: int = 1) -> DualHead:
     return head
 
 
-def test_the_loss_is_that_of_every_new_item_one_by_one():
-    """Each history alone, each position alone, by the formula; repeats are no targets, items held no negatives."""
+@pytest.mark.parametrize("mask_seen", [True, False])
+def test_the_loss_is_that_of_every_item_one_by_one(mask_seen):
+    """Each history and position alone, by the formula; masked, repeats are no targets, items held no negatives."""
     head, text = moved_head(), texts(12)
     rows = [np.array(row) for row in ([0, 1, 2, 1, 3], [4, 4, 5], [6, 7])]
     negatives = torch.tensor([1, 3, 5, 8, 9, 8, 0, 7])
-    found = sequence_item_contrast(head, text, *next_items(rows), negatives)
+    found = sequence_item_contrast(head, text, *next_items(rows, mask_seen), negatives, mask_seen)
     decay = 1 / (1 + np.exp(-0.3))
     places = F.normalize(text @ head.item_projection.T, dim=-1).detach().double()
     expected = []
     for row in rows:
         for end in range(1, len(row)):
-            if row[end] in row[:end]:
+            held = row[:end] if mask_seen else []
+            if row[end] in held:
                 continue
             user = sum(decay ** (end - 1 - k) * places[row[k]] for k in range(end))
             user = user / user.norm()
-            others = [item for item in negatives.tolist() if item != row[end] and item not in row[:end]]
+            others = [item for item in negatives.tolist() if item != row[end] and item not in held]
             logits = torch.stack([user @ places[item] for item in (row[end], *others)]) / TEMPERATURE
             expected.append(logits.logsumexp(0) - logits[0])
-    assert len(expected) == 5
+    assert len(expected) == (5 if mask_seen else 7)
     torch.testing.assert_close(found.double(), torch.stack(expected).mean())
 
 
@@ -104,10 +110,11 @@ def test_negatives_of_a_step_are_of_its_own_source():
     assert (other.grad[[0, 1, 2, 7, 8, 9]] == 0).all() and (other.grad[3:7] != 0).any()
 
 
-@pytest.mark.parametrize("rows", [[], [[1, 1, 1]], [[1, 2], [2, 1], [3, 3]]])
-def test_too_few_items_are_refused(rows):
-    with pytest.raises(ValueError, match=r"hold . in all.*\nGive --item_epochs 0"):
-        ItemHistories.of([np.array(row) for row in rows])
+@pytest.mark.parametrize(
+    ("rows", "enough"), [([], False), ([[1, 1, 1]], False), ([[1, 2], [2, 1], [3, 3]], False), ([[1, 2], [3, 1]], True)]
+)
+def test_what_does_not_suffice(rows, enough):
+    assert ItemHistories.of([np.array(row) for row in rows]).suffice == enough
 
 
 def test_whitening_goes_on_from_what_was_learned():
@@ -211,11 +218,45 @@ def test_what_is_exported_starts_where_the_adapter_left_off(adapted, checkpoints
     torch.testing.assert_close(found, places if same else expected, atol=1e-4, rtol=0)
 
 
-def test_data_with_nothing_to_tell_apart_are_refused_before_anything_is_trained(checkpoints, tmp_path, capsys):
-    data = data_directory(tmp_path / "data", num_users=6)
-    files = ["--data_dir", str(data), "--base_model", str(checkpoints["bert"]), "--output_dir", str(tmp_path / "out")]
-    assert run("pretrain", [*files, *PRETRAIN[:-2], "--item_epochs", "-1"]) == 2
-    assert "item_epochs=-1" in capsys.readouterr().err and not (tmp_path / "out").exists()
+def lettered(folder: Path, titles: list[str]) -> Path:
+    """Data whose users all had the same items in the same order; the last two are for validation and test."""
+    ids = [f"x{place}" for place in range(len(titles))]
+    events = [(f"u{user}", item, (user + place) * 86_400) for user in range(6) for place, item in enumerate(ids)]
+    raw = RawTables(
+        interactions=pl.DataFrame(events, schema=["user_id", "item_id", "timestamp"], orient="row"),
+        items=pl.DataFrame({"item_id": ids, "title": titles}),
+        source="tests",
+        licence="none",
+        citation="none",
+        inputs={},
+    )
+    with staged_directory(folder) as staging:
+        prepare(raw, staging, SplitSettings(kind="leave_one_out"))
+    return folder
+
+
+def test_where_nothing_can_be_told_apart_adapting_refuses_first_and_training_goes_on(checkpoints, tmp_path, capsys):
+    data = lettered(tmp_path / "data", ["wine", "fork", "cheese", "anvil"])
+    files = ["--data_dir", str(data), "--base_model", str(checkpoints["bert"])]
+    out = ["--output_dir", str(tmp_path / "out")]
+    assert run("pretrain", [*files, *PRETRAIN, *out]) == 2
+    assert "hold 2 in all" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert run("pretrain", [*files, *PRETRAIN[:-1], "-1", *out]) == 2
+    assert "item_epochs=-1" in capsys.readouterr().err
+    assert run("train", [*files, *SMALL, *out, "--num_train_epochs", "1", "--learning_rate", "0"]) == 0
+    text = load_file(tmp_path / "out" / "item_embeddings.safetensors")["text"]
+    torch.testing.assert_close(head_of(tmp_path / "out")["item_projection"], whitening(text), rtol=1e-3, atol=1e-3)
+
+
+def test_a_head_of_another_shape_is_no_start(adapted, checkpoints, tmp_path):
+    folder, files = adapted
+    shutil.copytree(folder, tmp_path / "copy")
+    (tmp_path / "copy" / "item_embeddings.safetensors").unlink()
+    weights = load_file(tmp_path / "copy" / "adapter_model.safetensors")
+    name = next(name for name in weights if name.endswith("rec_head.item_projection"))
+    save_file({**weights, name: weights[name][:1, :1].contiguous()}, tmp_path / "copy" / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match=r"item_projection should be \(32, 32\) finite numbers, found \(1, 1\)"):
+        tiny_recommender(checkpoints["bert"], DataDirectory.open(files[1]).catalog, init_adapter=str(tmp_path / "copy"))
 
 
 def test_a_training_starts_where_its_training_events_put_items_and_goes_on_from_an_adapters_own(adapted):
@@ -243,3 +284,11 @@ def test_a_training_starts_where_its_training_events_put_items_and_goes_on_from_
     torch.testing.assert_close(still.item_projection.data, whitening(text))
     going_on, _ = head_at_start("--init_adapter", str(folder))
     assert torch.equal(going_on.item_projection, head_of(folder)["item_projection"])
+    # An adapter that knows other items, or has not learned where they lie, leaves that to the training.
+    other = lettered(folder.parent / "other", ["heat", "alien", "fargo", "brazil", "gravity", "speed"])
+    for name, data, epochs in (("of_other", other, "8"), ("unlearned", files[1], "0")):
+        made = [*files[2:], "--data_dir", str(data), *PRETRAIN[:-1], epochs, "--output_dir", str(folder.parent / name)]
+        assert run("pretrain", made) == 0
+        anew, _ = head_at_start("--init_adapter", str(folder.parent / name))
+        torch.testing.assert_close(anew.item_projection.data, expected.item_projection.data)
+        torch.testing.assert_close(anew.decay_logit.data, expected.decay_logit.data)
