@@ -219,18 +219,12 @@ def assemble(
     if training.process_index == 0:
         report_drawn(drawn, dataset, data.row_tokens)
     cases = away if training.eval_strategy != "no" else None
-    learned_from = []
-    if model.item_epochs:
-        learned_from = [
-            (directory.catalog, ItemHistories.of(dataset.histories(source)))
-            for source, directory in enumerate(directories)
-        ]
-        for name, (_, histories) in zip(data.data_dir, learned_from, strict=True):
-            if not histories.suffice:
-                raise ValueError(
-                    f"{name!r}: histories of two different items hold {len(histories.known)} in all, and there is no "
-                    "other to tell the next one from.\nGive --item_epochs 0, or more data."
-                )
+    learned_from = ItemHistories.of(dataset.histories(0)) if model.item_epochs else None
+    if learned_from is not None and not learned_from.suffice:
+        raise ValueError(
+            f"{data.data_dir[0]!r}: histories of two different items hold {len(learned_from.known)} in all, and there "
+            "is no other to tell the next one from.\nGive --item_epochs 0, or more data."
+        )
     trainer = AdaptationTrainer(
         recommender, language, training, dataset, cases, collator, data.contrast_weight, learned_from
     )

@@ -37,11 +37,11 @@ class SavedItemSpace(NamedTuple):
             ValueError: if it is of another width, or not finite.
         """
         for name, own in (("item_projection", self.projection), ("decay_logit", self.decay_logit)):
-            wanted = getattr(head, name).shape
-            if own.shape != wanted or not own.isfinite().all():
+            wanted = tuple(getattr(head, name).shape)
+            if tuple(own.shape) != wanted or not own.isfinite().all():
                 raise ValueError(
-                    f"the head that training would start from is damaged: {name} should be {tuple(wanted)} finite "
-                    f"numbers, found {tuple(own.shape)}.\nGive another checkpoint or adapter."
+                    f"the head that training would start from is damaged: {name} should be finite, {wanted}, found "
+                    f"{tuple(own.shape)}.\nGive another checkpoint or adapter."
                 )
         head.start_from(self.projection)
         head.decay_logit.data.copy_(self.decay_logit)

@@ -7,7 +7,6 @@ Three losses are summed, and each is logged by its own name: `loss`, of the toke
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from llmrec.checkpoints import Checkpoint
-from llmrec.data.catalog import Catalog
 from llmrec.hub.replacing import finish
 from llmrec.models.adapter import inner
 from llmrec.models.backbone import load_backbone
 from llmrec.models.items import ItemTable
 from llmrec.models.language import LanguageModel
-from llmrec.models.merging import base_weights
 from llmrec.ranking.item_index import encode_catalog
 from llmrec.recommender import Recommender
 from llmrec.training.adaptation_data import PackedCollator, PackedDataset, ReadPass
@@ -53,8 +50,8 @@ class AdaptationTrainer(AdapterTrainer):
         held_out: passes of users who are not in it.
         collator: masks, and draws what is contrasted.
         contrast_weight: weight of the contrast beside the loss of a token.
-        item_histories: of each data directory its items, the recommender's own first, and the histories that say where
-            they lie (`settle_items`); none learn nothing of that.
+        item_histories: histories of the recommender's own items, which say where they lie (`settle_items`); None leaves
+            them.
     """
 
     def __init__(
@@ -66,7 +63,7 @@ class AdaptationTrainer(AdapterTrainer):
         held_out: PackedDataset | None,
         collator: PackedCollator,
         contrast_weight: float = 0.0,
-        item_histories: Sequence[tuple[Catalog, ItemHistories]] = (),
+        item_histories: ItemHistories | None = None,
     ) -> None:
         for name, weight in recommender.model.named_parameters():
             weight.requires_grad_("lora_" in name)
@@ -132,18 +129,14 @@ class AdaptationTrainer(AdapterTrainer):
             text = encode_catalog(model.backbone, processor, self.recommender.items)
             model.rec_items = ItemTable(text.to(model.rec_items.text), hybrid=False)
             model.rec_head.start_from(torch.eye(text.shape[1]))
-        elif not self.item_histories:
+        elif self.item_histories is None:
             return None  # the projection is what training would start from
-        text, loss = model.rec_items.text, None
-        if self.item_histories:
-            with base_weights(self.recommender.model):
-                others = [encode_catalog(model.backbone, processor, catalog) for catalog, _ in self.item_histories[1:]]
-            tables = [text, *(other.to(text) for other in others)]
-            histories = [one for _, one in self.item_histories]
-            sources = list(zip(tables, histories, strict=True))
-            shown = not self.args.disable_tqdm and self.is_world_process_zero()
-            args = self.args
-            loss = learn_item_space(model.rec_head, sources, num_epochs, args.seed, args.mask_seen, shown)
+        text, args, loss = model.rec_items.text, self.args, None
+        if self.item_histories is not None:
+            shown = not args.disable_tqdm and self.is_world_process_zero()
+            loss = learn_item_space(
+                model.rec_head, text, self.item_histories, num_epochs, args.seed, args.mask_seen, shown
+            )
         if whiten:
             whiten_items(model.rec_head, text)
         return loss

@@ -90,9 +90,9 @@ def new_recommender(
     table = ItemTable(text, config.hybrid, torch.from_numpy(counts), config.popularity_weight, odds)
     bare = RecModel.from_backbone(backbone, config.pooling, table, candidate_head, config.time_embedding)
     space = started_from(arguments, checkpoint)
-    if space is not None:
+    if space is not None and space.is_of(text):
         space.start(bare.rec_head)
-    if arguments.whiten and (space is None or not space.is_of(text)):
+    elif arguments.whiten:
         whiten_items(bare.rec_head, text)
     model = add_adapter(
         bare,
@@ -135,7 +135,7 @@ def learn_items(
         return None
     if not arguments.item_epochs or not learned_from.suffice:
         return None
-    loss = learn_item_space(model.rec_head, [(text, learned_from)], arguments.item_epochs, seed, mask_seen, progress)
+    loss = learn_item_space(model.rec_head, text, learned_from, arguments.item_epochs, seed, mask_seen, progress)
     if arguments.whiten:
         whiten_items(model.rec_head, text)
     return loss
@@ -168,7 +168,7 @@ def adapted_on(arguments: ModelArguments, checkpoint: Checkpoint) -> dict[str, A
 def started_from(arguments: ModelArguments, checkpoint: Checkpoint) -> SavedItemSpace | None:
     """Return the item space of the folder that training starts from, None where that is a bare checkpoint.
 
-    It counts as whitened for the folder's own items, and is whitened anew for any others.
+    It is of use for the folder's own items alone: learned of others it ranks worse than none.
     """
     folder = checkpoint.path if arguments.init_adapter is None else Path(arguments.init_adapter)
     if not (folder / CONFIG_NAME).is_file():

@@ -34,7 +34,7 @@ WARMUP = 0.05
 
 
 class ItemHistories(NamedTuple):
-    """What is learned from: the histories of one data directory, as rows of its items."""
+    """What is learned from: histories as rows of their items."""
 
     rows: list[np.ndarray]
     """Each (L,) in order of time, with two different items at least."""
@@ -61,7 +61,8 @@ class ItemHistories(NamedTuple):
 
 def learn_item_space(
     head: DualHead,
-    sources: Sequence[tuple[Tensor, ItemHistories]],
+    text: Tensor,
+    histories: ItemHistories,
     num_epochs: float,
     seed: int,
     mask_seen: bool = True,
@@ -72,8 +73,8 @@ def learn_item_space(
     Args:
         head: nothing else of it moves. Both start as of a bare checkpoint: the projection at the identity, for
             whitening comes after.
-        sources: of each data directory the frozen embeddings (N, D) of its items, and its histories, which `suffice`.
-            Each step takes one of them, by their numbers of positions.
+        text: (N, D) frozen embeddings of the items.
+        histories: of those items, which `suffice`.
         num_epochs: as many positions are trained as that many passes over all histories have; these are drawn with
             replacement.
         seed: of the draws.
@@ -85,8 +86,8 @@ def learn_item_space(
         items are the negatives; here items drawn uniformly, so that popular ones are not pushed away.
     """
     random = np.random.default_rng(seed)
-    sizes = np.array([histories.num_positions for _, histories in sources], dtype=np.float64)
-    num_steps = math.ceil(num_epochs * sizes.sum() / NUM_POSITIONS)
+    num_steps = math.ceil(num_epochs * histories.num_positions / NUM_POSITIONS)
+    number = max(1, round(NUM_POSITIONS * len(histories.rows) / histories.num_positions))
     rates = {"item_projection": LEARNING_RATE, "decay_logit": DECAY_LEARNING_RATE}
     fresh = DualHead(len(head.item_projection))
     head.start_from(fresh.item_projection.data)
@@ -103,8 +104,6 @@ def learn_item_space(
     )
     losses = []
     for _ in tqdm(range(num_steps), "learning where items lie", unit="step", leave=False, disable=not progress):
-        text, histories = sources[random.choice(len(sources), p=sizes / sizes.sum())]
-        number = max(1, round(NUM_POSITIONS * len(histories.rows) / histories.num_positions))
         drawn = [histories.rows[index] for index in random.integers(len(histories.rows), size=number)]
         negatives = torch.from_numpy(random.choice(histories.known, NUM_NEGATIVES))
         loss = sequence_item_contrast(head, text, *next_items(drawn, mask_seen), negatives, mask_seen)

@@ -74,9 +74,9 @@ def test_its_item_texts_are_embedded_by_what_was_trained(full, data, tmp_path) -
     torch.testing.assert_close(table, encode_texts(AutoModel.from_pretrained(folder), tokenizer, texts, 64))
     assert (table - encode_texts(AutoModel.from_pretrained(base), tokenizer, texts, 64)).abs().max() > 1e-2
     files = ["--data_dir", str(data), "--base_model", str(base), "--output_dir", str(tmp_path)]
-    [(_, histories)] = assemble(*pretrain_parser().parse_args_into_dataclasses([*files, *SMALL]))[0].item_histories
+    histories = assemble(*pretrain_parser().parse_args_into_dataclasses([*files, *SMALL]))[0].item_histories
     head = DualHead(table.shape[1])
-    learn_item_space(head, [(table, histories)], ITEM_EPOCHS, 42)
+    learn_item_space(head, table, histories, ITEM_EPOCHS, 42)
     whiten_items(head, table)
     torch.testing.assert_close(rec_model(recommender).rec_head.item_projection, head.item_projection.data)
     new = {"title": "a purple anvil"}
