@@ -53,8 +53,8 @@ class RecommenderConfig:
         max_candidate_tokens: tokens that a candidate's block may have; a longer one is an error.
         has_clock: whether timestamps are times; False where they only order the events.
         adapted_on: what the adapter, or its base model, read before it learned to rank (`llmrec pretrain`): objective,
-            steps, the weights trained, of each data directory its source and the digest of its manifest, and `after`
-            which earlier adaptation; None if nothing.
+            steps, passes in which it learned where items lie, the weights trained, of each data directory its source
+            and the digest of its manifest, and `after` which earlier adaptation; None if nothing.
         time_embedding: what of an event's time is added to its tokens, some of `TIME_PARTS`, and of now to a query
             block's; nothing by default.
         merged: whether the folder holds a whole backbone with the adapter in its weights, instead of an adapter.

@@ -100,9 +100,16 @@ def data_directory(
         for user, row in enumerate(rows)
         for place, item in enumerate(row)
     ]
+    return prepared(folder, events, items_frame(num_items), split)
+
+
+def prepared(
+    folder: Path, events: list[tuple[str, str, int]], items: pl.DataFrame, split: str = "leave_one_out"
+) -> Path:
+    """Prepare a data directory of (user_id, item_id, timestamp) at `folder`, and return it."""
     raw = RawTables(
         interactions=pl.DataFrame(events, schema=["user_id", "item_id", "timestamp"], orient="row"),
-        items=items_frame(num_items),
+        items=items,
         source="tests",
         licence="none",
         citation="none",

@@ -3,6 +3,8 @@
 accelerate launch scripts/pretrain.py --data_dir DATA [MORE …] --output_dir ADAPTED
 accelerate launch scripts/train.py --data_dir DATA --init_adapter ADAPTED --output_dir RUN
 
+Last it learns where the items of the first directory lie (`--item_epochs`), which training on them goes on from.
+
 With `--full true` ADAPTED is a checkpoint itself, and training starts with `--base_model ADAPTED`; so it is with what
 `llmrec export` makes of an adapter. Then the texts of items are embedded by adapted weights too.
 """

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from small_data import data_directory
+from small_data import data_directory, prepared
 from tiny_recommenders import rec_model, tiny_recommender
 
 from llmrec.baselines.whitening import whitening
@@ -20,9 +20,7 @@ from llmrec.commands.main import run
 from llmrec.commands.pretrain import assemble, pretrain_parser
 from llmrec.commands.train import ranking_trainer, train_parser
 from llmrec.configuration import RecommenderConfig
-from llmrec.data.directory import DataDirectory, staged_directory
-from llmrec.data.preparation import SplitSettings, prepare
-from llmrec.data.schema import RawTables
+from llmrec.data.directory import DataDirectory
 from llmrec.hub.item_space import SavedItemSpace
 from llmrec.models.heads import DualHead
 from llmrec.recommender import Recommender
@@ -215,17 +213,7 @@ def lettered(folder: Path, titles: list[str]) -> Path:
     """Data whose users all had the same items in the same order; the last two are for validation and test."""
     ids = [f"x{place}" for place in range(len(titles))]
     events = [(f"u{user}", item, (user + place) * 86_400) for user in range(6) for place, item in enumerate(ids)]
-    raw = RawTables(
-        interactions=pl.DataFrame(events, schema=["user_id", "item_id", "timestamp"], orient="row"),
-        items=pl.DataFrame({"item_id": ids, "title": titles}),
-        source="tests",
-        licence="none",
-        citation="none",
-        inputs={},
-    )
-    with staged_directory(folder) as staging:
-        prepare(raw, staging, SplitSettings(kind="leave_one_out"))
-    return folder
+    return prepared(folder, events, pl.DataFrame({"item_id": ids, "title": titles}))
 
 
 def test_where_nothing_can_be_told_apart_adapting_refuses_first_and_training_goes_on(checkpoints, tmp_path, capsys):

@@ -10,13 +10,11 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_data import DAY, data_directory
+from small_data import DAY, data_directory, prepared
 
 from llmrec.commands.main import run
 from llmrec.commands.pretrain import assemble, pretrain_parser
-from llmrec.data.directory import DataDirectory, staged_directory
-from llmrec.data.preparation import SplitSettings, prepare
-from llmrec.data.schema import RawTables
+from llmrec.data.directory import DataDirectory
 
 PLANTED = "zzz"
 SMALL = shlex.split(
@@ -35,17 +33,7 @@ def planted(source: Path, folder: Path, splits: frozenset[str]) -> Path:
         for item, time, split in zip(row["item_id"], row["timestamp"], row["split"], strict=True)
     ]
     secret = pl.DataFrame({"item_id": [PLANTED], "title": ["a brazil fargo anvil of gravity"]})
-    raw = RawTables(
-        interactions=pl.DataFrame(events, schema=["user_id", "item_id", "timestamp"], orient="row"),
-        items=pl.concat([directory.catalog.frame, secret], how="diagonal"),
-        source="tests",
-        licence="none",
-        citation="none",
-        inputs={},
-    )
-    with staged_directory(folder) as staging:
-        prepare(raw, staging, SplitSettings(kind="leave_one_out"))
-    return folder
+    return prepared(folder, events, pl.concat([directory.catalog.frame, secret], how="diagonal"))
 
 
 @pytest.fixture(scope="module")
