@@ -82,8 +82,8 @@ def learn_item_space(
         progress: show a bar over the steps.
 
     References:
-        Sequence-item contrast: UniSRec (Hou et al. 2022), arXiv:2206.05941. There other users' next
-        items are the negatives; here items drawn uniformly, so that popular ones are not pushed away.
+        Sequence-item contrast: UniSRec (Hou et al. 2022), arXiv:2206.05941. There other users' next items are the
+        negatives; here items drawn uniformly, so that popular ones are not pushed away.
     """
     random = np.random.default_rng(seed)
     num_steps = math.ceil(num_epochs * histories.num_positions / NUM_POSITIONS)
