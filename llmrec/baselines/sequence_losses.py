@@ -1,4 +1,4 @@
-"""Losses of the sequence baselines as functions of tensors, each the mean over P positions."""
+"""Sampled losses of the sequence baselines as functions of tensors, each the mean over P positions."""
 
 from __future__ import annotations
 
@@ -8,71 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MAX_CHUNK_LOGITS = 2**21
-"""Logits that are held at once: 8 MiB of float32."""
-
-
-def softmax_loss(
-    states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, seen: Tensor | None = None
-) -> Tensor:
-    """Return the cross-entropy of the next item against all items, chunk by chunk of the positions.
-
-    Equal to `F.cross_entropy(states @ weight.T + bias, labels)` in value and gradients, but the logits (P, N) are
-    never held whole: gradients are computed along with the value.
-
-    Args:
-        states: (P, D).
-        weight: (N, D) output vectors of the items.
-        bias: (N,) or None.
-        labels: (P,) the next item.
-        seen: (P, S) items that leave the softmax at each position, unless one is the label; negative numbers are
-            ignored. What a ranking without seen items never shows need not be unlearnt. None keeps all.
-
-    References:
-        Full-catalogue softmax as the strong baseline loss: Klenitskiy and Vasilev, "Turning dross into gold loss: is
-        BERT4Rec really better than SASRec?", RecSys 2023, arXiv:2309.07602.
-
-    >>> round(softmax_loss(torch.zeros(1, 2), torch.zeros(4, 2), None, torch.tensor([0])).item(), 4)  # log 4
-    1.3863
-    >>> seen = torch.tensor([[1, 0, -1]])  # item 1 leaves, the label stays: log 3
-    >>> round(softmax_loss(torch.zeros(1, 2), torch.zeros(4, 2), None, torch.tensor([0]), seen).item(), 4)
-    1.0986
-    """
-    return _Softmax.apply(states, weight, bias, labels, seen)
-
-
-class _Softmax(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, seen: Any) -> Tensor:
-        num_positions = len(states)
-        grad_states = torch.empty_like(states)
-        grad_weight = torch.zeros_like(weight)
-        grad_bias = None if bias is None else torch.zeros_like(bias)
-        loss = states.new_zeros(())
-        size = max(1, MAX_CHUNK_LOGITS // len(weight))
-        for start in range(0, num_positions, size):
-            part, label = states[start : start + size], labels[start : start + size, None]
-            logits = F.linear(part, weight, bias)
-            label_logits = logits.gather(1, label)
-            if seen is not None:
-                # What does not count points at the label, which is put back afterwards.
-                out = torch.where(seen[start : start + size] >= 0, seen[start : start + size], label)
-                logits.scatter_(1, out, float("-inf")).scatter_(1, label, label_logits)
-            highest = logits.amax(1, keepdim=True)
-            total = logits.sub_(highest).exp_().sum(1, keepdim=True)
-            loss += (total.log() + highest - label_logits).sum() / num_positions
-            grad = logits.div_(total * num_positions)
-            grad.scatter_add_(1, label, grad.new_full(label.shape, -1 / num_positions))
-            torch.mm(grad, weight, out=grad_states[start : start + size])
-            grad_weight.addmm_(grad.T, part)
-            if grad_bias is not None:
-                grad_bias += grad.sum(0)
-        ctx.save_for_backward(grad_states, grad_weight, grad_bias)
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return *(None if saved is None else saved * grad for saved in ctx.saved_tensors), None, None
+MAX_CHUNK_VALUES = 2**21
+"""Values of items' vectors that are held at once: 8 MiB of float32."""
 
 
 def item_logits(states: Tensor, weight: Tensor, bias: Tensor | None, items: Tensor) -> Tensor:
@@ -115,7 +52,7 @@ class _Gathered(torch.autograd.Function):
 
     @staticmethod
     def chunk_size(weight: Tensor, items: Tensor) -> int:
-        return max(1, MAX_CHUNK_LOGITS // (items.shape[1] * weight.shape[1]))
+        return max(1, MAX_CHUNK_VALUES // (items.shape[1] * weight.shape[1]))
 
 
 def gbce_loss(positive: Tensor, negative: Tensor, num_items: int, t: float) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from llmrec.baselines.sequence import SequenceBaseline, known_numbers, pad
 from llmrec.baselines.sequence_encoders import ENCODERS, PADDING, SequenceEncoder
-from llmrec.baselines.sequence_losses import bce_loss, draw_negatives, gbce_beta, gbce_loss, item_logits, softmax_loss
+from llmrec.baselines.sequence_losses import bce_loss, draw_negatives, gbce_beta, gbce_loss, item_logits
+from llmrec.baselines.softmax import catalogue_softmax, seen_before
 from llmrec.baselines.training_events import TrainingEvents
 
 LOSSES = ("softmax", "gbce", "bce")
@@ -256,20 +257,13 @@ def batch_loss(
     states, labels = encoder(inputs)[trained], labels[trained]  # (P, D), (P,)
     weight, bias = encoder.output_weight, encoder.output_bias
     if settings.loss == "softmax":
-        seen = _seen_before(inputs)[trained] if settings.mask_seen else None
-        return softmax_loss(states, weight, bias, labels, seen)
+        seen = seen_before(inputs)[trained] if settings.mask_seen else None
+        return catalogue_softmax(states, weight, bias, labels, seen) / len(labels)
     negatives = draw_negatives(labels, len(weight), settings.negatives_per_target, drawing)
     logits = item_logits(states, weight, bias, torch.cat([labels[:, None], negatives], dim=1))
     if settings.loss == "gbce":
         return gbce_loss(logits[:, 0], logits[:, 1:], len(weight), settings.gbce_t)
     return bce_loss(logits[:, 0], logits[:, 1:])
-
-
-def _seen_before(inputs: Tensor) -> Tensor:
-    """Return (B, T, T): at each position the items up to there, `PADDING` for the others."""
-    length = inputs.shape[1]
-    past = torch.ones(length, length, dtype=torch.bool, device=inputs.device).tril()
-    return torch.where(past, inputs[:, None, :], PADDING)
 
 
 def _copy(encoder: nn.Module) -> dict[str, Tensor]:

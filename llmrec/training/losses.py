@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from llmrec.baselines.softmax import catalogue_softmax, seen_before
+
 IGNORED = -100
 """Label of a position that is not trained."""
 
@@ -38,22 +40,14 @@ def full_softmax(
     Returns:
         () sum over labelled positions of -weight * log softmax(scale * states . items + bias)[label].
 
-    References:
-        Full-catalogue softmax as the strong baseline loss: Klenitskiy & Vasilev 2023, arXiv:2309.07602.
-
     >>> loss = full_softmax(torch.zeros(1, 2, 3), torch.zeros(4, 3), torch.tensor(1.0), None, torch.tensor([[0, -100]]))
     >>> round(loss.item(), 4)  # log 4: nothing is known of one of four items
     1.3863
     """
     trained = labels != IGNORED
-    logits = states[trained] @ items.T * scale
-    if bias is not None:
-        logits = logits + bias
-    if seen is not None:
-        logits = logits.masked_fill(_seen_before(seen, labels, len(items))[trained], float("-inf"))
-    if weights is None:
-        return F.cross_entropy(logits, labels[trained], reduction="sum")
-    return F.cross_entropy(logits, labels[trained], reduction="none") @ weights[trained]
+    before = None if seen is None else seen_before(seen)[trained]
+    counts = None if weights is None else weights[trained]
+    return catalogue_softmax(states[trained] * scale, items, bias, labels[trained], before, counts)
 
 
 def candidate_softmax(scores: Tensor, places: Tensor) -> Tensor:
@@ -73,13 +67,3 @@ def candidate_softmax(scores: Tensor, places: Tensor) -> Tensor:
     """
     logits = scores.flatten()[places.clamp(min=0)].masked_fill(places < 0, float("-inf"))
     return F.cross_entropy(logits, torch.zeros(len(places), dtype=torch.long, device=logits.device))
-
-
-def _seen_before(seen: Tensor, labels: Tensor, num_items: int) -> Tensor:
-    """Return (B, L, N): whether an item stands at or before a position and is not its label."""
-    order = torch.arange(seen.shape[1], device=seen.device)
-    past = (order[None, :] <= order[:, None]) & (seen >= 0)[:, None, :]  # (B, L, L)
-    index = torch.where(past, seen[:, None, :], num_items)  # what does not count goes to a column of its own
-    index = torch.where(index == labels[..., None], num_items, index)
-    mask = torch.zeros(*labels.shape, num_items + 1, dtype=torch.bool, device=seen.device)
-    return mask.scatter_(2, index, True)[..., :num_items]
