@@ -97,8 +97,11 @@ class ItemTable(nn.Module):
 
     def forward(self, rows: Tensor | None = None) -> Items:
         """Return what this step uses of every item, or of the given rows (M,) alone."""
-        chosen = slice(None) if rows is None else rows
-        text, counts = self.text[chosen], self.counts[chosen]
+
+        def chosen(tensor: Tensor) -> Tensor:
+            return tensor if rows is None else tensor.index_select(0, rows)  # its backward is faster than indexing's
+
+        text, counts = chosen(self.text), chosen(self.counts)
         if not self.hybrid:
             return Items(text, None, None, None)
         trust = counts / (counts + SHRINKAGE)
@@ -108,9 +111,9 @@ class ItemTable(nn.Module):
         prior = torch.log1p(counts) if adjusts else self.popularity_weight * smoothed_popularity(counts)
         return Items(
             text,
-            trust[:, None] * self.input_residual[chosen],
-            trust[:, None] * self.output_residual[chosen],
-            trust * self.bias[chosen] + prior,
+            trust[:, None] * chosen(self.input_residual),
+            trust[:, None] * chosen(self.output_residual),
+            trust * chosen(self.bias) + prior,
         )
 
     @torch.no_grad()

@@ -36,7 +36,7 @@ class RecModelOutput(NamedTuple):
     Attributes:
         states: (B, L, D) unit user states c(u) after each event, read from the query block behind it where there is
             one; rubbish where an event is padding.
-        embeddings: (N, D) unit item embeddings c(i), or (M, D) of the items of this batch alone.
+        embeddings: (N, D) unit item embeddings c(i), or (M, D) of those asked for, then of others in this batch.
         scale: () 1 / tau.
         bias: (N,) or (M,) what those items add to their scores, or None.
         candidate_scores: (B, C) scores of the branches' candidates, rubbish where one is padding; None without.
@@ -158,13 +158,17 @@ class RecModel(PreTrainedModel):
             events = embeddings[rows]
             return self.rec_head.user_states(torch.zeros_like(events), events, items != PADDING)
 
-    def _items_at(self, rows: Sequence[Tensor], catalogue: bool) -> tuple[Items, Tensor, list[Tensor]]:
-        """Return all items or those of some rows alone, their embeddings, and where each row stands among them."""
+    def _items_at(self, rows: Sequence[Tensor], catalogue: bool | Tensor) -> tuple[Items, Tensor, list[Tensor]]:
+        """Return items, as `forward` wants them, their embeddings, and where each row stands among them."""
         places, used = list(rows), None
-        if not catalogue:
-            used, found = torch.unique(torch.cat([each.flatten() for each in rows]), return_inverse=True)
-            parts = found.split([each.numel() for each in rows])
-            places = [part.view_as(each) for part, each in zip(parts, rows, strict=True)]
+        if catalogue is not True:
+            wanted = torch.cat([each.flatten() for each in rows])
+            first = wanted[:0] if catalogue is False else catalogue
+            place = torch.full((len(self.rec_items),), PADDING, device=wanted.device)
+            place[first] = torch.arange(len(first), device=wanted.device)
+            used = torch.cat([first, torch.unique(wanted[place[wanted] < 0])])
+            place[used] = torch.arange(len(used), device=wanted.device)
+            places = [place[each] for each in rows]
         known = self.rec_items(used)
         return known, self.rec_head.item_embeddings(known.text, known.output_residual), places
 
@@ -184,12 +188,13 @@ class RecModel(PreTrainedModel):
         candidate_events: Tensor | None = None,
         times: Tensor | None = None,
         query_times: Tensor | None = None,
-        catalogue: bool = True,
+        catalogue: bool | Tensor = True,
     ) -> RecModelOutput:
-        """Read a batch of histories; the arguments are those of `llmrec.text.batch.Batch`.
+        """Read a batch of histories; the arguments but the last are those of `llmrec.text.batch.Batch`.
 
         Without `catalogue` only the items of the batch are embedded, which a large catalogue makes the cheaper way to
-        its states and candidate scores.
+        its states and candidate scores. Distinct rows (M,) of the table are embedded first, as a softmax over some of
+        the items wants them, and then what else the batch holds.
         """
         num_events = items.shape[1]
         with _float32(input_ids.device):

@@ -39,13 +39,13 @@ class KnownItems(NamedTuple):
         """Return `full_softmax` against the known items alone.
 
         Args:
-            output: States, embeddings and biases of all items.
+            output: States, and embeddings and biases of the items, the known ones first.
             labels: (B, L) row of the next event's item among all, or negative where it is not trained.
             seen: (B, L) row of each event's own item among all, negative for padding, or None.
             weights: (B, L) what each position counts, or None.
         """
-        rows, number = (tensor.to(labels.device) for tensor in self)
-        labels = torch.where(labels >= 0, number[labels.clamp(min=0)], IGNORED)
-        seen = None if seen is None else torch.where(seen >= 0, number[seen.clamp(min=0)], PADDING)
-        bias = None if output.bias is None else output.bias[rows]
-        return full_softmax(output.states, output.embeddings[rows], output.scale, bias, labels, seen, weights)
+        labels = torch.where(labels >= 0, self.number[labels.clamp(min=0)], IGNORED)
+        seen = None if seen is None else torch.where(seen >= 0, self.number[seen.clamp(min=0)], PADDING)
+        known = slice(len(self.rows))
+        bias = None if output.bias is None else output.bias[known]
+        return full_softmax(output.states, output.embeddings[known], output.scale, bias, labels, seen, weights)

@@ -76,7 +76,7 @@ class RecTrainer(AdapterTrainer):
         places = None
         if self.branch_settings is not None:
             inputs, places = self._with_candidates(inputs, labels, passes)
-        output = model(**inputs)
+        output = model(**inputs, catalogue=self._known_items.rows)
         seen = inputs["items"] if self.args.mask_seen else None
         with torch.autocast(labels.device.type, enabled=False):
             loss = self._known_items.softmax(output, labels, seen, weights)
@@ -96,7 +96,7 @@ class RecTrainer(AdapterTrainer):
         step = self.state.global_step * self.accelerator.num_processes + self.accelerator.process_index
         generator = torch.Generator().manual_seed((self.args.seed * 1_000_003 + step * 7_919 + read) % 2**31)
         with torch.no_grad(), self.accelerator.autocast():  # as the prepared model runs
-            states = model(**inputs).states
+            states = model(**inputs, catalogue=False).states
             texts, processor = recommender.items, recommender.processor
             batch, places = branched(passes, labels, states, model, processor, texts, self.branch_settings, generator)
         return {name: tensor.to(labels.device) for name, tensor in batch.items()}, places.to(labels.device)

@@ -90,6 +90,31 @@ def test_a_batch_reads_the_same_where_its_own_items_alone_are_embedded(trained):
         assert worst(whole.states[row, : len(one.items)], own.states[row, : len(one.items)]) <= 1e-6
 
 
+def test_rows_asked_for_are_embedded_first_and_change_neither_scores_nor_gradients(trained):
+    model = rec_model(trained("bert"))
+    rows = [whole_pass(trained("bert"), *history(length, seed=length)) for length in (9, 4)]
+    batch = dict(trained("bert").processor.batch(rows))
+    asked = torch.tensor([5, 3, 0])
+    learned = [model.rec_items.output_residual, model.rec_items.bias, model.rec_head.item_projection]
+    for one in learned:
+        one.requires_grad_()
+    whole, some = model(**batch), model(**batch, catalogue=asked)
+    held = {int(item) for row in rows for item in row.items} | {0}
+    assert len(some.embeddings) == len(some.bias) == len(held | {*asked.tolist()})
+    assert worst(some.embeddings[:3], whole.embeddings[asked]) <= 1e-6
+
+    def scores(output, items):
+        return output.states[0] @ output.embeddings[items].T * output.scale + output.bias[items]
+
+    assert worst(scores(some, slice(3)), scores(whole, asked)) <= 1e-4
+    for found, expected in zip(
+        torch.autograd.grad(scores(some, slice(3)).logsumexp(-1).sum(), learned),
+        torch.autograd.grad(scores(whole, asked).logsumexp(-1).sum(), learned),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("family", ["bert", "llama"])
 def test_the_leak_test_can_fail(trained, family, monkeypatch):
     recommender = trained(family)
