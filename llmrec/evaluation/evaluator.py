@@ -109,7 +109,7 @@ def _rank_batch(
     batch: np.ndarray, scores: torch.Tensor, cases: Cases, mask_seen: bool, details: Details | None
 ) -> Ranking:
     targets = cases.targets[batch]
-    excluded = [cases.seen(case) if mask_seen else np.empty(0, dtype=np.int64) for case in batch]
+    excluded = [cases.history(case) if mask_seen else np.empty(0, dtype=np.int64) for case in batch]
     ranks = target_ranks(scores, torch.from_numpy(targets), excluded).numpy()
     ranking = _empty(len(batch), details)
     ranking.ranks[:] = ranking.ranks_without_twins[:] = ranks

@@ -124,12 +124,12 @@ def catalogue_scoring(model: RecModel, rows: Tensor | None = None) -> Callable[[
     expand = torch.from_numpy(which).to(text.device) if len(distinct) < len(which) else None
 
     def score(states: Tensor) -> Tensor:
-        # Products in float64, rounded once: in float32 their last bit depends on how many states stand beside them.
-        scores = states.double() @ columns
+        # Products in float64, then rounded: in float32 their last bit depends on how many states stand beside them.
+        scores = (states.double() @ columns).float()
         if expand is not None:
-            scores = scores[:, expand]
+            scores = scores.index_select(1, expand)
         if bias is not None:
             scores += bias
-        return scores.float().cpu()
+        return scores.cpu()
 
     return score

@@ -160,8 +160,8 @@ class OpenHistory:
         if not self._has_candidate_head:
             head = self.model.rec_head
             embedded = head.item_embeddings(items.text, items.output_residual).double()
-            scores = embedded @ self._reading.user_state(query).double() * head.scale
-            return (scores if items.bias is None else scores + items.bias).float().cpu()
+            scores = (embedded @ self._reading.user_state(query).double() * head.scale).float()
+            return (scores if items.bias is None else scores + items.bias).cpu()
         blocks = [self.processor.candidate_block(self._attributes(row)) for row in rows.tolist()]
         order = sorted(range(len(blocks)), key=lambda place: (blocks[place], rows[place]))  # not the caller's
         blocks, items = [blocks[place] for place in order], items.map(itemgetter(order))
