@@ -123,7 +123,7 @@ class PairTrainer(AdapterTrainer):
     ) -> Any:
         """Return the cross-entropy summed over this batch's pairs, per pair of the whole step."""
         labels, starts = inputs.pop("labels"), inputs.pop("starts")
-        output = model(**inputs)
+        output = model(**inputs, catalogue=False)
         real = labels != IGNORED
         with torch.autocast(labels.device.type, enabled=False):
             logits = output.candidate_scores + starts
