@@ -3,7 +3,8 @@
 Each way scores the same candidates of the same history, side by side: `naive` reads the history again for every
 candidate; `packed` and `cached` are those of `CandidateScorer`; `cross_encoder` is `CrossEncoder.predict` of
 sentence-transformers on the same checkpoint and texts, where that is installed. The scores of the first three are
-compared. Last, a history that stands open reads one more event, `append`, against reading all of it, `reread`.
+compared. Last, a history that stands open reads one more event, `append`, against reading all of it, `reread`; then
+both with the adapter merged, `append_merged` and `reread_merged`, as a service would.
 
 A row's `seconds` and `tokens` are of all pairs. Where naive would take more than five minutes, a random tenth of its
 pairs, and of the cross encoder's, is timed, and `timed_share` is 0.1.
@@ -103,7 +104,7 @@ def _rows(arguments: BenchmarkArguments) -> Iterator[dict[str, Any]]:
                 question = draw_question(recommender, num_tokens, num_candidates)
                 for row in time_scoring(recommender, encoder, question, arguments):
                     yield {"family": family, "history_tokens": num_tokens, "candidates": num_candidates, **row}
-        for row in time_appending(recommender):
+        for row in [*time_appending(recommender), *time_appending(recommender.merge(), "_merged")]:
             yield {"family": family, **row}
 
 
@@ -202,8 +203,13 @@ def part_of(question: Question, pairs: np.ndarray) -> Question:
     return Question(question.row, question.items[pairs], question.events[pairs])
 
 
-def time_appending(recommender: Recommender) -> list[dict[str, Any]]:
-    """Time one more event on an open history, and reading the longer history again; return a row for each."""
+def time_appending(recommender: Recommender, suffix: str = "") -> list[dict[str, Any]]:
+    """Time one more event on an open history, and reading the longer history again; return a row for each.
+
+    Args:
+        recommender: adapted or merged.
+        suffix: what stands behind the names of both ways.
+    """
     items = draw_events(recommender, OPEN_EVENTS + 1)
     *history, event = [{"item_id": recommender.items.ids[item]} for item in items]
     blocks = recommender.processor.blocks(items, np.zeros(len(items), dtype=np.int64), recommender.items)
@@ -219,7 +225,10 @@ def time_appending(recommender: Recommender) -> list[dict[str, Any]]:
     states = opened.user_state(), reread.result.user_state()
     difference = differences(*states, spread=states[1].std())
     what = {"history_tokens": whole - len(blocks[-1]), "candidates": 0}
-    return [{**what, "method": name, **one.costs(measured["reread"]), **difference} for name, one in measured.items()]
+    return [
+        {**what, "method": name + suffix, **one.costs(measured["reread"]), **difference}
+        for name, one in measured.items()
+    ]
 
 
 class Measured(NamedTuple):

@@ -101,7 +101,7 @@ def naive_scores(recommender: Recommender, question: Question, batch_size: int) 
         batch: dict[str, Any] = dict(
             recommender.processor.batch([replace(question.row, branches=[branches[pair]]) for pair in pairs])
         )
-        scores[pairs] = recommender.model(**batch).candidate_scores[:, 0]
+        scores[pairs] = recommender.model(**batch, catalogue=False).candidate_scores[:, 0]
     return scores
 
 

@@ -61,8 +61,8 @@ def scored(request, checkpoints, tmp_path_factory):
 
 
 def test_every_way_to_score_agrees_and_has_a_row(scored):
-    assert {"naive", "packed", "cached", "reread", "append"} <= set(scored)
-    for method in ("naive", "packed", "cached", "append"):
+    assert {"naive", "packed", "cached", "reread", "append", "reread_merged", "append_merged"} <= set(scored)
+    for method in ("naive", "packed", "cached", "append", "append_merged"):
         assert scored[method]["max_rel_diff"] <= 1e-4
     for row in scored.values():
         assert row["seconds"] > 0 and row["peak_mib"] > 0 and row["tokens"] > 0
