@@ -30,6 +30,9 @@ def parse_options(parser: Any, argv: list[str] | None) -> tuple[Any, ...]:
     Raises:
         ValueError: An option is unknown, and the error names those that look like it; or a value belongs to none.
     """
+    for action in parser._actions:
+        if action.const is False:  # transformers gives it the help of its opposite
+            action.help = f"The same as --{action.dest} false."
     words = sys.argv[1:] if argv is None else argv
     names = [word.partition("=")[0] for word in words if word.startswith("--")]
     known = list(dict.fromkeys(action.dest for action in parser._actions))

@@ -90,6 +90,14 @@ def test_help_version_and_unknown_verbs(capsys: pytest.CaptureFixture[str]) -> N
     assert "unknown verb 'predict'; known verbs: prepare" in capsys.readouterr().err
 
 
+def test_the_help_of_an_option_that_says_no_is_not_that_of_its_opposite(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "--no_mask_seen, --no-mask-seen The same as --mask_seen false." in told
+    assert told.count("Leave items of the history out of the ranking.") == 1
+
+
 def test_every_verb_has_its_file_with_one_main() -> None:
     for verb in VERBS:
         tree = ast.parse((REPOSITORY / "llmrec" / "commands" / f"{verb}.py").read_text(encoding="utf-8"))
