@@ -7,9 +7,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 MAX_CHUNK_LOGITS = 2**22
 """Logits that are held at once: 16 MiB of float32."""
+MIN_CHUNK_POSITIONS = 64
+"""Positions of a chunk, though they have more logits: each chunk reads and writes what is held of all items."""
 
 
 def catalogue_softmax(
@@ -73,7 +76,7 @@ class _Softmax(torch.autograd.Function):
         grad_items = torch.zeros_like(items)
         grad_bias = None if bias is None else torch.zeros_like(bias)
         loss = states.new_zeros(())
-        size = max(1, MAX_CHUNK_LOGITS // len(items))
+        size = max(MIN_CHUNK_POSITIONS, MAX_CHUNK_LOGITS // len(items))
         for start in range(0, len(states), size):
             chunk = slice(start, start + size)
             part, label, weight = states[chunk], labels[chunk, None], weights[chunk, None]
@@ -96,5 +99,6 @@ class _Softmax(torch.autograd.Function):
         return loss
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return *(None if saved is None else saved * grad for saved in ctx.saved_tensors), None, None, None

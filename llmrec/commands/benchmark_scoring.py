@@ -4,7 +4,8 @@ Each way scores the same candidates of the same history, side by side: `naive` r
 candidate; `packed` and `cached` are those of `CandidateScorer`; `cross_encoder` is `CrossEncoder.predict` of
 sentence-transformers on the same checkpoint and texts, where that is installed. The scores of the first three are
 compared. Last, a history that stands open reads one more event, `append`, against reading all of it, `reread`; then
-both with the adapter merged, `append_merged` and `reread_merged`, as a service would.
+both with the adapter merged, `append_merged` and `reread_merged`, as a service would; their memory is that of both
+models.
 
 A row's `seconds` and `tokens` are of all pairs. Where naive would take more than five minutes, a random tenth of its
 pairs, and of the cross encoder's, is timed, and `timed_share` is 0.1.
@@ -104,8 +105,9 @@ def _rows(arguments: BenchmarkArguments) -> Iterator[dict[str, Any]]:
                 question = draw_question(recommender, num_tokens, num_candidates)
                 for row in time_scoring(recommender, encoder, question, arguments):
                     yield {"family": family, "history_tokens": num_tokens, "candidates": num_candidates, **row}
-        for row in [*time_appending(recommender), *time_appending(recommender.merge(), "_merged")]:
-            yield {"family": family, **row}
+        for served, suffix in ((recommender, ""), (recommender.merge(), "_merged")):
+            for row in time_appending(served, suffix):
+                yield {"family": family, **row}
 
 
 class Way(NamedTuple):

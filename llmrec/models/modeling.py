@@ -36,9 +36,9 @@ class RecModelOutput(NamedTuple):
     Attributes:
         states: (B, L, D) unit user states c(u) after each event, read from the query block behind it where there is
             one; rubbish where an event is padding.
-        embeddings: (N, D) unit item embeddings c(i), or (M, D) of those asked for, then of others in this batch.
+        embeddings: (N, D) unit item embeddings c(i) of all items, or of those that were asked for (`forward`).
         scale: () 1 / tau.
-        bias: (N,) or (M,) what those items add to their scores, or None.
+        bias: (N,) what those items add to their scores, or None.
         candidate_scores: (B, C) scores of the branches' candidates, rubbish where one is padding; None without.
     """
 
@@ -159,7 +159,7 @@ class RecModel(PreTrainedModel):
             return self.rec_head.user_states(torch.zeros_like(events), events, items != PADDING)
 
     def _items_at(self, rows: Sequence[Tensor], catalogue: bool | Tensor) -> tuple[Items, Tensor, list[Tensor]]:
-        """Return items, as `forward` wants them, their embeddings, and where each row stands among them."""
+        """Return the items that a `catalogue` stands for, their embeddings, and where each row is among them."""
         places, used = list(rows), None
         if catalogue is not True:
             wanted = torch.cat([each.flatten() for each in rows])
@@ -192,9 +192,9 @@ class RecModel(PreTrainedModel):
     ) -> RecModelOutput:
         """Read a batch of histories; the arguments but the last are those of `llmrec.text.batch.Batch`.
 
-        Without `catalogue` only the items of the batch are embedded, which a large catalogue makes the cheaper way to
-        its states and candidate scores. Distinct rows (M,) of the table are embedded first, as a softmax over some of
-        the items wants them, and then what else the batch holds.
+        `catalogue` says which items to embed. True takes all; False those of the batch alone, the cheaper way to its
+        states and candidate scores where a catalogue is large; distinct rows (M,) of the table come first, as a softmax
+        over some items wants them, and what else the batch holds behind them.
         """
         num_events = items.shape[1]
         with _float32(input_ids.device):

@@ -39,7 +39,7 @@ class KnownItems(NamedTuple):
         """Return `full_softmax` against the known items alone.
 
         Args:
-            output: States, and embeddings and biases of the items, the known ones first.
+            output: Of a pass whose `catalogue` was these rows, so that the known items stand first.
             labels: (B, L) row of the next event's item among all, or negative where it is not trained.
             seen: (B, L) row of each event's own item among all, negative for padding, or None.
             weights: (B, L) what each position counts, or None.

@@ -21,7 +21,7 @@ def full_softmax(
     seen: Tensor | None = None,
     weights: Tensor | None = None,
 ) -> Tensor:
-    """Sum the cross-entropy of the next item over all positions, against all given items.
+    """Sum the cross-entropy of the next item over all positions, against all given items (`catalogue_softmax`).
 
     A sum, not a mean: dividing by the number of labels of the whole step makes the gradient independent of how the
     step was cut into batches and processes.

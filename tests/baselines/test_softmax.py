@@ -19,6 +19,7 @@ SEEN = torch.tensor([[0, 1, -1], [5, 5, 5], [-1, -1, -1], [2, 9, 10], [3, 4, -1]
 @pytest.mark.parametrize("with_weights", [True, False])
 def test_it_is_cross_entropy_in_value_and_gradients(max_chunk_logits, with_bias, with_seen, with_weights, monkeypatch):
     monkeypatch.setattr(softmax, "MAX_CHUNK_LOGITS", max_chunk_logits)
+    monkeypatch.setattr(softmax, "MIN_CHUNK_POSITIONS", 1)
     random = torch.Generator().manual_seed(0)
     shapes = [(P, D), (N, D), *([(N,)] if with_bias else [])]
     tensors = [torch.randn(*shape, generator=random, dtype=torch.float64, requires_grad=True) for shape in shapes]
@@ -53,6 +54,7 @@ def test_it_does_not_overflow():
 
 def test_it_holds_a_chunk_of_the_logits_at_once(monkeypatch):
     monkeypatch.setattr(softmax, "MAX_CHUNK_LOGITS", 3 * N)
+    monkeypatch.setattr(softmax, "MIN_CHUNK_POSITIONS", 1)
     sizes, linear = [], F.linear
 
     def counted(*arguments):
@@ -63,6 +65,18 @@ def test_it_holds_a_chunk_of_the_logits_at_once(monkeypatch):
     monkeypatch.setattr(F, "linear", counted)
     catalogue_softmax(torch.randn(P, D), torch.randn(N, D), None, torch.zeros(P, dtype=torch.long))
     assert sizes == [3 * N, 3 * N, N]
+    sizes.clear()
+    monkeypatch.setattr(softmax, "MIN_CHUNK_POSITIONS", 4)  # else there would be as many chunks as items are many
+    catalogue_softmax(torch.randn(P, D), torch.randn(N, D), None, torch.zeros(P, dtype=torch.long))
+    assert sizes == [4 * N, 3 * N]
+
+
+def test_it_says_that_it_cannot_be_differentiated_twice():
+    states, items = torch.randn(P, D, requires_grad=True), torch.randn(N, D)
+    loss = catalogue_softmax(states, items, None, torch.zeros(P, dtype=torch.long)).square()
+    (grad,) = torch.autograd.grad(loss, states, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
 
 
 def test_what_was_seen_before_is_what_stands_up_to_a_position():

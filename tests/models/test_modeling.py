@@ -96,8 +96,6 @@ def test_rows_asked_for_are_embedded_first_and_change_neither_scores_nor_gradien
     batch = dict(trained("bert").processor.batch(rows))
     asked = torch.tensor([5, 3, 0])
     learned = [model.rec_items.output_residual, model.rec_items.bias, model.rec_head.item_projection]
-    for one in learned:
-        one.requires_grad_()
     whole, some = model(**batch), model(**batch, catalogue=asked)
     held = {int(item) for row in rows for item in row.items} | {0}
     assert len(some.embeddings) == len(some.bias) == len(held | {*asked.tolist()})

@@ -89,8 +89,21 @@ def test_ignored_positions_get_no_gradient():
 
 
 def test_nothing_to_learn_costs_nothing():
-    states, items, bias = tensors()
-    assert full_softmax(states, items, torch.tensor(5.0), bias, torch.full((B, L), IGNORED)).item() == 0
+    learned = [tensor.requires_grad_() for tensor in (*tensors(), torch.tensor(5.0))]
+    states, items, bias, scale = learned
+    loss = full_softmax(states, items, scale, bias, torch.full((B, L), IGNORED))
+    loss.backward()
+    assert loss.item() == 0
+    assert all(tensor.grad is not None and not tensor.grad.any() for tensor in learned)  # processes add them up
+
+
+def test_gradients_are_those_of_small_differences():
+    states, items, bias, scale = (tensor.double().requires_grad_() for tensor in (*tensors(), torch.tensor(5.0)))
+    labels, seen = torch.tensor([[1, IGNORED, 2, 0], [3, 4, IGNORED, 5]]), torch.tensor([[0, 1, 1, 2], [2, 3, 4, 4]])
+    weights = torch.rand(B, L, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda *learned: full_softmax(*learned, labels, seen, weights), (states, items, scale, bias)
+    )
 
 
 def test_seen_items_get_no_gradient_unless_they_are_the_label():
