@@ -106,7 +106,8 @@ class ItemTable(nn.Module):
             return Items(text, None, None, None)
         trust = counts / (counts + SHRINKAGE)
         if self.training:
-            trust = trust * (torch.rand(len(text), device=text.device) >= self.residual_dropout)
+            kept = torch.rand(len(self), device=text.device) >= self.residual_dropout  # whoever else is in the batch
+            trust = trust * chosen(kept)
         adjusts = self.training and self.adjusts
         prior = torch.log1p(counts) if adjusts else self.popularity_weight * smoothed_popularity(counts)
         return Items(
