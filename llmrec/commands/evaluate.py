@@ -7,6 +7,7 @@ accelerate launch scripts/evaluate.py … shares the histories over processes; t
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,10 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
     rankings = Rankings(questions, arguments.mask_seen)
     for name, scorer in scorers.items():
         kinds = ("order", "time") if name in (SUBJECT, AGAINST) else ()
+        began = time.perf_counter()
         rankings.add(name, scorer, kinds, shared=True, at_last_event=name == NOW_LAST)
+        if state.is_main_process:
+            report_ranked(name, began)
     ablations = None
     if recommender is not None and ablated is not None:
         settings = scorer_settings(arguments, num_candidates, state)
@@ -125,8 +129,9 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
     if arguments.baselines is None and text is not None:
         baselines = {"content": ContentBaseline(spread(text)), "popularity": Popularity.from_events(events)}
     for name, system in baselines.items():
-        print(f"ranking by {name}", flush=True)
+        began = time.perf_counter()
         rankings.add(name, system, kinds=() if name in ORDERLESS else ("order",))
+        report_ranked(name, began)
 
     about: dict[str, Any] = {"subject": None, "training": {}, "searches": searches, "audit": directory.audit}
     if recommender is not None and arguments.model is not None:
@@ -143,6 +148,11 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
     print(headline(results))
     print(f"wrote results.json, results.md, results.html, results.png and the tables to {arguments.output_dir}")
     return results
+
+
+def report_ranked(name: str, began: float) -> None:
+    """Print how long a system took, shuffles of the histories included, since a time of `time.perf_counter`."""
+    print(f"ranked by {name} in {time.perf_counter() - began:.1f} s", flush=True)
 
 
 def join_processes() -> PartialState:
