@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.commands.arguments import parse_arguments, print_settings
-from llmrec.data.directory import KNOWN_FILES, DataDirectory
-from llmrec.hub.data_sets import check_redistribution, push_data
+from llmrec.data.directory import DataDirectory
+from llmrec.hub.data_sets import data_set, push_data
 from llmrec.hub.eval_results import EVAL_RESULTS, condense
 from llmrec.recommender import Recommender
 
@@ -91,13 +91,13 @@ def push_directory(arguments: PushArguments) -> None:
     """Push a data directory.
 
     Raises:
-        ValueError: if its licence does not permit it.
+        ValueError: if its licence does not permit it, or none is given.
     """
     assert arguments.data_dir is not None
     data = DataDirectory.open(arguments.data_dir)
     if arguments.dry_run:
-        check_redistribution(data.manifest, "the data")
-        list_files(data.path, arguments.repo_id, KNOWN_FILES)
+        with data_set(data, arguments.repo_id, arguments.licence) as folder:
+            list_files(folder, arguments.repo_id)
         return
     commit = push_data(
         data, arguments.repo_id, arguments.licence, arguments.private, arguments.revision, tag=arguments.tag
@@ -105,9 +105,9 @@ def push_directory(arguments: PushArguments) -> None:
     print(f"pushed {arguments.repo_id}\n--data_dir hub:{arguments.repo_id}@{commit}")
 
 
-def list_files(folder: Path, repo_id: str, names: set[str] | None = None) -> None:
+def list_files(folder: Path, repo_id: str) -> None:
     """Print what would be pushed."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and (names is None or path.name in names)]
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     print(f"would push to {repo_id}:")
     for path in paths:
         print(f"  {path.stat().st_size:>13,} bytes  {path.relative_to(folder)}")

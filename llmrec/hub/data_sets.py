@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,20 @@ def push_data(
         tag: Name for the commit.
 
     Raises:
-        ValueError: if the data may not be given to others, or nobody says that they may.
+        ValueError: as `data_set`.
         PermissionError: if the Hub refuses.
+    """
+    with data_set(data, repo_id, licence) as folder:
+        hidden, files = private is not False, (*sorted(KNOWN_FILES), CARD)
+        return push_folder(folder, repo_id, hidden, revision, token, tag, "dataset", files)
+
+
+@contextmanager
+def data_set(data: DataDirectory, repo_id: str, licence: str | None) -> Iterator[Path]:
+    """Make the folder that a data directory is pushed as, and take it away again.
+
+    Raises:
+        ValueError: if the data may not be given to others, or nobody says that they may.
     """
     check_redistribution(data.manifest, "the data")
     if not licence:
@@ -72,8 +85,7 @@ def push_data(
         kept = {name: value for name, value in data.manifest.items() if name not in ("format", "format_version")}
         write_manifest(Path(folder), {**kept, "licence": licence})
         Path(folder, CARD).write_text(data_card(data.manifest, repo_id, licence), encoding="utf-8")
-        hidden, files = private is not False, (*sorted(KNOWN_FILES), CARD)
-        return push_folder(Path(folder), repo_id, hidden, revision, token, tag, "dataset", files)
+        yield Path(folder)
 
 
 def data_card(manifest: Mapping[str, Any], repo_id: str, licence: str) -> str:

@@ -220,10 +220,12 @@ def data(tmp_path_factory) -> Path:
 
 def test_data_are_pushed_with_a_licence_and_opened_by_name(hub, data, tmp_path, capsys):
     push = ["--data_dir", str(data), "--repo_id", "tester/events"]
-    assert run("push", push) == 2
-    assert "name their licence with --licence" in capsys.readouterr().err
-    assert ("dataset", "tester/events") not in hub.repositories
+    for more in ([], ["--dry_run"]):
+        assert run("push", [*push, *more]) == 2
+        assert "name their licence with --licence" in capsys.readouterr().err
     assert run("push", [*push, "--licence", "CC BY 4.0", "--dry_run"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"bytes  {name}\n" in told for name in (MANIFEST, "README.md"))
     assert ("dataset", "tester/events") not in hub.repositories
     assert run("push", [*push, "--licence", "CC BY 4.0", "--tag", "v1"]) == 0
     assert hub.repositories["dataset", "tester/events"].private  # people's events, unless told otherwise
