@@ -30,7 +30,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"  {size:>13,} bytes  {name}")
     print(f"  {sum(found.files.values()):>13,} bytes  in all")
     if found.ignored:
-        print(f"never read: {', '.join(found.ignored)}")
+        outermost = dict.fromkeys(name.partition("/")[0] + "/" * ("/" in name) for name in found.ignored)
+        print(f"never read: {', '.join(outermost)}")
     for name, fact in found.facts.items():
         print(f"{name}: {fact}")
     for problem in found.problems:

@@ -240,6 +240,9 @@ def test_inspect_tells_what_would_happen_and_downloads_no_weights(hub, good, tmp
     folder = shutil.copytree(good, tmp_path / "run")
     (folder / "run.py").write_text("raise SystemExit")
     (folder / "optimizer.pt").write_bytes(b"\x80")
+    (folder / "checkpoint-1" / "more").mkdir(parents=True)
+    for file in ("scheduler.pt", "more/rng.pth"):
+        (folder / "checkpoint-1" / file).write_bytes(b"\x80")
     name = f"{hub.user}/inspected"
     HfApi().create_repo(name)
     HfApi().upload_folder(repo_id=name, folder_path=folder)
@@ -249,7 +252,7 @@ def test_inspect_tells_what_would_happen_and_downloads_no_weights(hub, good, tmp
     revision = json.loads((good / CONFIG).read_text())["base_revision"]
     for text in (
         f"base model: {BASE} {revision}",
-        "never read: .gitattributes, README.md, optimizer.pt, run.py",
+        "never read: .gitattributes, README.md, checkpoint-1/, optimizer.pt, run.py\n",
         "LoRA r=4 on ['query', 'value'], heads ['rec_head']",
         f"{(good / ADAPTER_WEIGHTS).stat().st_size:,} bytes  {ADAPTER_WEIGHTS}",
         "event '",
