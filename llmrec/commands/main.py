@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 
 VERBS = {
     "prepare": "clean an events table and split it by time into a data directory",
@@ -57,6 +58,7 @@ def run(verb: str, argv: list[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"llmrec: error: unknown verb {verb!r}; known verbs: {', '.join(VERBS)}", file=sys.stderr)
         return 2
+    usual, warnings.formatwarning = warnings.formatwarning, format_warning
     try:
         command = importlib.import_module(f"llmrec.commands.{verb}")
         return command.main(argv) or 0
@@ -68,6 +70,13 @@ def run(verb: str, argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"llmrec {verb}: interrupted", file=sys.stderr)
         return 130
+    finally:
+        warnings.formatwarning = usual
+
+
+def format_warning(message: Warning | str, *place: object, **more: object) -> str:
+    """Return a warning without the line of code that gave it: who runs a command reads no code."""
+    return f"warning: {message}\n"
 
 
 def main(argv: list[str] | None = None) -> int:

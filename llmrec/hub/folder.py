@@ -119,11 +119,10 @@ def save_folder(
         own = describe_model(staged)["model_sha256"] if measured else None
         found = next((one for one in measured if one["model"].get("model_sha256") == own), None)
         if measured and found is None:
-            warnings.warn(
-                f"{EVAL_RESULTS} is left out: weights, items or popularity weight are no longer those that were "
-                "evaluated. Evaluate what was saved.",
-                stacklevel=3,
-            )
+            changed = "weights, items or popularity weight are no longer those that were evaluated"
+            if catalog is None and table_names(inner(model).rec_items):
+                changed = "what was learned of each item, which they are true of, stays behind with the items"
+            warnings.warn(f"{EVAL_RESULTS} is left out: {changed}. Evaluate what was saved.", stacklevel=3)
         for name, record in {**records, EVAL_RESULTS: found}.items():
             assert name in RECORDS, name
             if record is not None:

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 import types
+import warnings
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,19 @@ def test_user_errors_are_one_line_and_a_code(
     assert "Traceback" not in stderr
     if isinstance(error, ValueError):
         assert stderr == "llmrec prepare: error: value 'x' is wrong\n"
+
+
+def test_a_warning_of_a_command_names_no_line_of_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+
+    def warn(argv: list[str] | None) -> None:
+        shown.append(warnings.formatwarning("results are left out", UserWarning, "file.py", 7))
+
+    monkeypatch.setitem(sys.modules, "llmrec.commands.prepare", types.SimpleNamespace(main=warn))
+    usual = warnings.formatwarning
+    assert run("prepare", []) == 0
+    assert shown == ["warning: results are left out\n"]
+    assert warnings.formatwarning is usual
 
 
 def test_a_traceback_on_request_and_for_our_own_faults(monkeypatch: pytest.MonkeyPatch) -> None:
