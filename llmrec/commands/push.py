@@ -17,6 +17,7 @@ from llmrec.commands.arguments import parse_arguments, print_settings
 from llmrec.data.directory import DataDirectory
 from llmrec.hub.data_sets import data_set, push_data
 from llmrec.hub.eval_results import EVAL_RESULTS, condense
+from llmrec.hub.repository import check_repo_id
 from llmrec.recommender import Recommender
 
 RESULTS = "results.json"
@@ -53,6 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments("push", PushArguments, argv)
     if (arguments.model is None) == (arguments.data_dir is None):
         raise ValueError(f"model={arguments.model!r} and data_dir={arguments.data_dir!r}: give one of the two.")
+    check_repo_id(arguments.repo_id)
     print_settings(arguments)
     (push_model if arguments.data_dir is None else push_directory)(arguments)
 

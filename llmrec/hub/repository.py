@@ -105,6 +105,19 @@ def fetch_folder(name: str, revision: str | None = None, token: str | None = Non
     return folder
 
 
+def check_repo_id(name: str) -> None:
+    """Raise ValueError unless something can be pushed under this name: `owner/name`, of letters that the Hub takes."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise ValueError(f"repository {name!r}: {error}") from None
+    if "/" not in name:
+        raise ValueError(f"repository {name!r} has no owner: give owner/name, such as yourself/{name}.")
+
+
 def push_folder(
     folder: Path,
     name: str,
@@ -129,10 +142,11 @@ def push_folder(
 
     Raises:
         PermissionError: if the Hub refuses.
-        ValueError: if the repository is public and was to be private, or the token is none.
+        ValueError: if the repository is public and was to be private, its name is none, or the token is none.
     """
     from huggingface_hub import HfApi
 
+    check_repo_id(name)
     check_token(token)
     api = HfApi(token=token)
     with explained("model" if kind == "model" else "data set", name, revision):

@@ -255,3 +255,15 @@ def test_data_of_movielens_are_refused_with_the_reason(hub, data, tmp_path, caps
 def test_one_thing_is_pushed_at_a_time(capsys):
     assert run("push", ["--repo_id", "tester/x"]) == 2
     assert "give one of the two" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("films", "has no owner: give owner/name"), ("a/b/c", "in the form"), ("you/new films", "must")]
+)
+def test_a_name_that_is_none_is_refused_before_anything_is_loaded_or_sent(hub, recommender, capsys, name, why):
+    hub.requests.clear()
+    assert run("push", ["--model", "nowhere", "--repo_id", name, "--dry_run"]) == 2
+    assert f"repository {name!r}" in (told := capsys.readouterr().err) and why in told
+    with pytest.raises(ValueError, match="repository"):
+        recommender.push_to_hub(name)
+    assert not hub.requests
