@@ -16,6 +16,7 @@ from llmrec.data.audit import audit, write_audit
 from llmrec.data.audit_page import audit_summary
 from llmrec.data.directory import DataDirectory, sha256_of
 from llmrec.data.files import check_mapping
+from llmrec.data.findings import SEVERITIES
 from llmrec.data.schema import parse_mapping
 from llmrec.data.split_events import SplitEvents
 from llmrec.data.split_files import read_catalog, read_split_files
@@ -45,6 +46,9 @@ class AuditArguments:
     )
     output_dir: str | None = field(
         default=None, metadata={"help": "Folder for audit.json and audit.md; without it --data_dir."}
+    )
+    fail_on: Literal["error", "warning"] | None = field(
+        default=None, metadata={"help": "Exit with 1 after a finding as grave as this, or graver; without it with 0."}
     )
 
 
@@ -83,8 +87,8 @@ def audit_files(arguments: AuditArguments) -> dict[str, Any]:
     return result
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Audit, write audit.json and audit.md, and print the findings."""
+def main(argv: list[str] | None = None) -> int:
+    """Audit, write audit.json and audit.md, print the findings, and return 1 if one is as grave as was asked for."""
     arguments = parse_arguments("audit", AuditArguments, argv)
     print_settings(arguments)
     check_arguments(arguments)
@@ -95,3 +99,5 @@ def main(argv: list[str] | None = None) -> None:
     write_audit(folder, result)
     print(f"\n{audit_summary(result)}\n")
     print(f"wrote audit.json and audit.md to {folder}")
+    failing = SEVERITIES[: SEVERITIES.index(arguments.fail_on) + 1] if arguments.fail_on else ()
+    return int(any(finding["severity"] in failing for finding in result["findings"]))

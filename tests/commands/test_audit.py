@@ -56,6 +56,22 @@ def test_clean_files_have_no_error_and_no_warning(tmp_path: Path, capsys: pytest
     assert "audit: 0 errors, 0 warnings, 0 notes; 19 checks found nothing, 0 need more" in output
 
 
+def test_the_exit_code_tells_of_grave_findings_where_that_is_asked_for(tmp_path: Path) -> None:
+    output = ["--output_dir", str(tmp_path / "out")]
+    clean = write(tmp_path)
+    assert run("audit", [*clean, *output, "--fail_on", "warning"]) == 0
+    leaking = write(tmp_path, lambda lines: lines["train"].append(f"u3,i2,{START + 9 * DAY}"))
+    assert run("audit", [*leaking, *output]) == 0
+    assert run("audit", [*leaking, *output, "--fail_on", "error"]) == 1
+    grave = {row["severity"] for row in json.loads((tmp_path / "out" / "audit.json").read_text())["findings"]}
+    assert "error" in grave
+    twice = write(tmp_path, lambda lines: lines["train"].append(lines["train"][0]))
+    found = audited(tmp_path, twice)["findings"]
+    assert {row["severity"] for row in found} == {"warning", "note"}
+    assert run("audit", [*twice, *output, "--fail_on", "error"]) == 0
+    assert run("audit", [*twice, *output, "--fail_on", "warning"]) == 1
+
+
 def test_a_future_event_in_training_is_found(tmp_path: Path) -> None:
     result = audited(tmp_path, write(tmp_path, lambda lines: lines["train"].append(f"u3,i2,{START + 9 * DAY}")))
     assert errors(result) == {"future_training_events": 1}
