@@ -109,7 +109,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
     check_report_folder(arguments.output_dir)
     if state.is_main_process:
         sizes = f"{len(questions.cases)} targets of {len(questions.firsts)} users, {len(directory.catalog)} items"
-        print(sizes, flush=True)
+        print(sizes + _left_out(questions.cases), flush=True)
 
     rankings = Rankings(questions, arguments.mask_seen)
     for name, scorer in scorers.items():
@@ -153,6 +153,11 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
 def report_ranked(name: str, began: float) -> None:
     """Print how long a system took, shuffles of the histories included, since a time of `time.perf_counter`."""
     print(f"ranked by {name} in {time.perf_counter() - began:.1f} s", flush=True)
+
+
+def _left_out(cases: Cases) -> str:
+    without = cases.num_without_history
+    return f" ({without} without an earlier event to rank by are left out)" if without else ""
 
 
 def join_processes() -> PartialState:
