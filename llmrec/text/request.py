@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from itertools import pairwise
@@ -92,6 +93,12 @@ class Request:
             raise ValueError(
                 f"{place}: {what} and no text field describes it.\n"
                 f"Give a known id, or text under one of the catalogue's names: {', '.join(fields)}."
+            )
+        if strange := [name for name in text if name not in fields]:
+            warnings.warn(
+                f"{', '.join(strange)}: no item of the catalogue has such a field, they have {', '.join(fields)}; "
+                "is one of these meant?",
+                stacklevel=2,
             )
         if text not in self.new:
             self.new.append(text)

@@ -169,3 +169,11 @@ def test_now_is_by_default_the_time_of_the_last_event():
 def test_a_now_that_cannot_be_is_refused(now, message):
     with pytest.raises(ValueError, match=message):
         Request(CATALOG, [{**KNOWN, "timestamp": START}], now=now)
+
+
+def test_text_under_a_name_that_no_item_has_is_told(recwarn):
+    with pytest.warns(UserWarning, match="brnd: no item of the catalogue has such a field, they have title, brand"):
+        Request(CATALOG, [{"title": "Saw", "brnd": "Acme"}])
+    known = CATALOG.ids[0]
+    Request(CATALOG, [{"item_id": known, "brnd": "Acme"}, {"title": "Saw", "rating": 3, "timestamp": None}])
+    assert not recwarn.list
