@@ -108,7 +108,7 @@ def fetch_folder(name: str, revision: str | None = None, token: str | None = Non
 def check_repo_id(name: str) -> None:
     """Raise ValueError unless something can be pushed under this name: `owner/name`, of letters that the Hub takes."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(name)
