@@ -38,7 +38,7 @@ class BenchmarkArguments:
 
     output_dir: str = field(metadata={"help": "Folder for worlds.json, worlds.md, and each world's data and adapters."})
     worlds: list[str] = field(default_factory=lambda: list(WORLDS), metadata={"help": "Worlds."})
-    num_users: int = field(default=NUM_USERS, metadata={"help": "People of a world: 70 % train, 20 % are the test."})
+    num_users: int = field(default=NUM_USERS, metadata={"help": "People of a world: 7 of 10 train, 2 are the test."})
     time_reading: str = field(
         default="template=vectors,time_embedding=all",
         metadata={"help": "Options of `llmrec train` for the model that reads times."},

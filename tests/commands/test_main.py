@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from llmrec import __version__
+from llmrec.commands.benchmark import SUITES
 from llmrec.commands.main import VERBS, main, run
 
 REPOSITORY = Path(__file__).parents[2]
@@ -102,6 +103,14 @@ def test_help_version_and_unknown_verbs(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out.endswith(f"llmrec {__version__}\n")
     assert main(["predict"]) == 2
     assert "unknown verb 'predict'; known verbs: prepare" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [*([verb] for verb in VERBS), *(["benchmark", suite] for suite in SUITES)])
+def test_every_verb_has_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--help"])
+    assert ended.value.code == 0
+    assert "--output_dir" in (told := capsys.readouterr().out) or "--model" in told
 
 
 def test_the_help_of_an_option_that_says_no_is_not_that_of_its_opposite(capsys: pytest.CaptureFixture[str]) -> None:
