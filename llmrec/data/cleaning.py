@@ -132,7 +132,9 @@ def clean_events(
     report = CleaningReport()
     report.add("read", 0, events)
     seconds = pl.col("timestamp")
-    own_reasons = events["left_out"].drop_nulls().unique().sort() if "left_out" in events.columns else []
+    own_reasons: list[str] = []
+    if "left_out" in events.columns:
+        own_reasons = events["left_out"].drop_nulls().unique().sort().to_list()
     for name, bad in {
         **{reason: pl.col("left_out").eq_missing(pl.lit(reason)) for reason in own_reasons},
         "missing_user_id": pl.col("user_id").is_null(),

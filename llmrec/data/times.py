@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import cast
 
 import polars as pl
@@ -140,4 +140,4 @@ def iso(seconds: int) -> str:
     >>> iso(1000000000)
     '2001-09-09T01:46:40+00:00'
     """
-    return datetime.fromtimestamp(seconds, tz=timezone.utc).isoformat()
+    return datetime.fromtimestamp(seconds, tz=UTC).isoformat()

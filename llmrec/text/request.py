@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -153,11 +153,11 @@ def now_after(last: int, now: Moment | None) -> int:
 def _seconds(value: Any, place: str) -> int:
     if isinstance(value, str):
         try:
-            value = datetime.fromisoformat(value.removesuffix("Z") + "+00:00" * value.endswith("Z"))
+            value = datetime.fromisoformat(value)
         except ValueError:
             raise ValueError(f"{place} {value!r} is neither seconds nor an ISO date.") from None
     if isinstance(value, datetime):
-        value = (value if value.tzinfo else value.replace(tzinfo=timezone.utc)).timestamp()
+        value = (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise ValueError(f"{place} {value!r} is no time: give seconds since the epoch, an ISO date or a datetime.")
     if not 0 <= value < MAX_SECONDS:

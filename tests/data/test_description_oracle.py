@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter, defaultdict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
@@ -109,7 +109,7 @@ def test_gaps_and_sessions(drawn) -> None:
 
 def test_rhythm(drawn) -> None:
     rows, described = drawn
-    moments = [datetime.fromtimestamp(at, tz=timezone.utc) for _, _, at in rows]
+    moments = [datetime.fromtimestamp(at, tz=UTC) for _, _, at in rows]
     hours, days = Counter(one.hour for one in moments), Counter(one.strftime("%w") for one in moments)
     rhythm = described["rhythm"]
     assert rhythm["hours"] == pytest.approx([hours[hour] / len(rows) for hour in range(24)], abs=1e-6)
@@ -152,7 +152,7 @@ def test_drift(drawn) -> None:
     months = defaultdict(Counter)
     for _, item, at in rows:
         if CATEGORIES[item] is not None:
-            months[datetime.fromtimestamp(at, tz=timezone.utc).strftime("%Y-%m")][CATEGORIES[item]] += 1
+            months[datetime.fromtimestamp(at, tz=UTC).strftime("%Y-%m")][CATEGORIES[item]] += 1
     kept = {month: months[month] for month in sorted(months) if months[month].total() >= 50}
     found = described["drift"]
     assert found["attribute"] == "category" and found["num_values"] == 3

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 
 import polars as pl
 import pytest
@@ -42,9 +42,7 @@ def test_typed_columns() -> None:
     naive = datetime(2017, 10, 2, 8, 30, 5)
     zoned = datetime(2017, 10, 2, 10, 30, 5, tzinfo=timezone(timedelta(hours=2)))
     assert to_seconds(pl.Series([naive])).to_list() == [MOMENT]
-    assert to_seconds(pl.Series([zoned.astimezone(timezone.utc)]).dt.convert_time_zone("Asia/Tokyo")).to_list() == [
-        MOMENT
-    ]
+    assert to_seconds(pl.Series([zoned.astimezone(UTC)]).dt.convert_time_zone("Asia/Tokyo")).to_list() == [MOMENT]
     assert to_seconds(pl.Series([date(2017, 10, 2)])).to_list() == [MOMENT - 30_605]
     assert to_seconds(pl.Series([float(MOMENT) + 0.5, float("nan"), float("inf")])).to_list() == [MOMENT, None, None]
     assert to_seconds(pl.Series([None, None])).to_list() == [None, None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def features(part: str, gap: int = 0, moment: int = 0) -> np.ndarray:
 
 @given(MOMENTS)
 def test_phases_are_those_of_clock_and_calendar(seconds):
-    at = datetime.fromtimestamp(seconds, tz=timezone.utc)
+    at = datetime.fromtimestamp(seconds, tz=UTC)
     hour = (at.hour + at.minute / 60 + at.second / 3_600) / 24
     week = (at.weekday() + hour) / 7
     for part, phase, harmonics in (("hour", hour, 4), ("weekday", week, 3)):
@@ -46,7 +46,7 @@ def test_phases_are_those_of_clock_and_calendar(seconds):
 
 @given(MOMENTS, st.integers(1, 60))
 def test_years_come_round_within_two_days(seconds, years):
-    at = datetime.fromtimestamp(seconds, tz=timezone.utc).replace(day=1)
+    at = datetime.fromtimestamp(seconds, tz=UTC).replace(day=1)
     later = at.replace(year=at.year + years)
     one, other = (features("yearday", 0, int(moment.timestamp())) for moment in (at, later))
     half = features("yearday", 0, int(at.timestamp()) + 182 * DAY)

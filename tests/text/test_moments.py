@@ -3,7 +3,7 @@ from __future__ import annotations
 import inspect
 import locale
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ WEEK = 7 * DAY
 
 @given(st.integers(0, 4_000_000_000))
 def test_words_are_those_of_the_calendar(seconds):
-    moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
+    moment = datetime.fromtimestamp(seconds, tz=UTC)
     assert WEEKDAYS.index(weekday_word(seconds)) == moment.weekday()
     assert DAYPARTS.index(daypart_word(seconds)) == moment.hour // 6
 

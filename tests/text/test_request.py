@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
@@ -101,7 +101,7 @@ def test_an_empty_history_is_refused(history):
 
 
 def test_times_in_every_form_are_seconds():
-    moment = datetime(2020, 9, 13, 12, 26, 40, tzinfo=timezone.utc)
+    moment = datetime(2020, 9, 13, 12, 26, 40, tzinfo=UTC)
     abroad = moment.astimezone(timezone(timedelta(hours=5)))
     forms = [START, float(START) + 0.4, np.int64(START), np.float32(0), moment, abroad, moment.replace(tzinfo=None)]
     texts = ["2020-09-13T12:26:40", "2020-09-13 12:26:40+00:00", "2020-09-13T17:26:40+05:00", "2020-09-13T12:26:40Z"]
