@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from llmrec.commands.evaluate_systems import (
     scorer_settings,
     subject_scorers,
 )
-from llmrec.commands.subject import describe_subject, load_subject, training_curve, use_popularity_weight
+from llmrec.commands.subject import check_data, describe_subject, load_subject, training_curve, use_popularity_weight
 from llmrec.data.directory import DataDirectory
 from llmrec.evaluation.ablations import ablate, variants
 from llmrec.evaluation.cases import Cases
@@ -97,6 +98,8 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
         )
     elif arguments.ablate is not None or arguments.against is not None:
         raise ValueError("--ablate and --against ask about an adapter: give it with --model.")
+    if recommender is not None and state.is_main_process and (warning := check_data(recommender, directory)):
+        warnings.warn(warning, stacklevel=2)
     saved_weight = use_popularity_weight(recommender, arguments.popularity_weight)
     num_candidates = read_num_candidates(arguments, recommender)
     proposer = load_proposer(directory, arguments, num_candidates, state)

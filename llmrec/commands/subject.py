@@ -10,9 +10,10 @@ import torch
 
 from llmrec.commands.train import RESULT
 from llmrec.data.catalog import Catalog
-from llmrec.data.directory import sha256_of
+from llmrec.data.directory import DataDirectory, sha256_of
 from llmrec.evaluation.results import SUBJECT
 from llmrec.hub.eval_results import describe_model
+from llmrec.hub.folder import DATA_MANIFEST
 from llmrec.hub.merged import BACKBONE_WEIGHTS
 from llmrec.hub.names import ADAPTER_WEIGHTS
 from llmrec.recommender import Recommender
@@ -63,6 +64,7 @@ def describe_subject(
         saved_weight: The popularity weight it was saved with.
         name: What it is called in the report.
     """
+    trained_on = recommender.records.get(DATA_MANIFEST, {})
     weights = Path(model) / (BACKBONE_WEIGHTS if recommender.config.merged else ADAPTER_WEIGHTS)
     return {
         "name": name,
@@ -73,7 +75,23 @@ def describe_subject(
         "model_sha256": describe_model(Path(model))["model_sha256"] if weights.is_file() else None,
         "popularity_weight": recommender.popularity_weight if recommender.config.hybrid else None,
         "saved_popularity_weight": saved_weight if recommender.config.hybrid else None,
+        "trained_on": {name: value for name, value in trained_on.items() if name in ("source", "manifest_sha256")},
     }
+
+
+def check_data(recommender: Recommender, directory: DataDirectory) -> str | None:
+    """Return a warning where an adapter says that it was trained on other data than these, None where it does not.
+
+    That is no error: an adapter may be tried on what is new to it. But another split of the same events, say, holds
+    targets among what was trained on.
+    """
+    trained = recommender.records.get(DATA_MANIFEST, {})
+    if trained.get("manifest_sha256") in (None, directory.provenance["manifest_sha256"]):
+        return None
+    return (
+        f"the adapter was trained on other data ({trained.get('source')}, manifest {trained['manifest_sha256'][:12]}) "
+        "than these: if the two share events, it may have learned the very targets that it is asked for."
+    )
 
 
 def training_curve(model: str) -> list[dict[str, float | None]]:

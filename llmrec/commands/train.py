@@ -210,7 +210,7 @@ def resolved_settings(data: Any, model: ModelArguments, training: RecTrainingArg
     """Return the settings, those of `transformers.TrainingArguments` that matter most among them."""
     chosen = {**vars(data), **vars(model)}
     dropouts = ("residual_dropout", "vector_dropout")
-    for name in ("learning_rate", "item_learning_rate", *dropouts, "num_train_epochs", "seed", "bf16"):
+    for name in ("learning_rate", "item_learning_rate", *dropouts, "mask_seen", "num_train_epochs", "seed", "bf16"):
         chosen[name] = getattr(training, name)
     if training.max_steps > 0:
         chosen["max_steps"] = training.max_steps

@@ -25,7 +25,7 @@ def summary(protocol: Mapping[str, Any]) -> str:
 def protocol_notes(results: Mapping[str, Any]) -> list[Note]:
     """Say everything that is known of the protocol; what an older report does not hold is left out."""
     protocol = results["protocol"]
-    notes = [_data(protocol), _adapter("Subject", results.get("subject"))]
+    notes = [_data(protocol), _adapter("Subject", results.get("subject")), _other_data(results)]
     cascade = results.get("cascade") or {}
     notes += [_cascade(cascade), _adapter("Proposer", cascade.get("proposer"))]
     notes += [_targets(protocol), _seen(protocol), _cold(protocol)]
@@ -70,6 +70,18 @@ def _adapter(role: str, adapter: Mapping[str, Any] | None) -> Note | None:
         if adapter.get("saved_popularity_weight") not in (None, adapter["popularity_weight"]):
             text += f" (saved with {adapter['saved_popularity_weight']})"
     return Note(role, f"{text}.")
+
+
+def _other_data(results: Mapping[str, Any]) -> Note | None:
+    trained = (results.get("subject") or {}).get("trained_on") or {}
+    digest, own = trained.get("manifest_sha256"), results["protocol"].get("manifest_sha256")
+    if digest is None or own is None or digest == own:
+        return None
+    return Note(
+        "Other data",
+        f"the adapter was trained on {trained.get('source')}, manifest {digest[:12]}. If these hold events of the data "
+        "above, it may have learned the very targets that it was asked for.",
+    )
 
 
 def _cascade(cascade: Mapping[str, Any]) -> Note | None:

@@ -121,6 +121,12 @@ def test_training_says_what_it_does(checkpoints, data, tmp_path, capsys):
     assert "does not read" not in printed
 
 
+def test_the_settings_say_whether_seen_items_are_masked(trained):
+    for name in ("training_settings.json", "train_results.json"):
+        told = json.loads((trained / name).read_text())
+        assert told.get("settings", told)["mask_seen"] is True
+
+
 def test_columns_that_no_template_names_are_told(checkpoints, data, tmp_path, capsys):
     PromptTemplate(event="{title}", item="{title}[ | {brand}]").save(tmp_path)
     options = ["--data_dir", str(data), "--base_model", str(checkpoints["bert"]), "--output_dir", str(tmp_path / "run")]
@@ -182,6 +188,18 @@ def test_the_card_joins_training_data_and_results(trained, data, tmp_path):
         assert not any(place in path.read_bytes() for place in places), path.name
     users = {*DataDirectory.open(data).interactions["user_id"]}
     assert not [user for user in users if f'"{user}"' in (folder / "eval_results.json").read_text()]
+
+
+def test_an_adapter_of_other_data_is_measured_with_a_warning_that_stays(trained, data, results, tmp_path, recwarn):
+    other = data_directory(tmp_path / "other", num_users=15, irregular=True)
+    asked = ["--model", str(trained), "--shuffles", "false"]
+    assert run("evaluate", ["--data_dir", str(data), *asked, "--output_dir", str(tmp_path / "own")]) == 0
+    assert not [one for one in recwarn if "other data" in str(one.message)]
+    with pytest.warns(UserWarning, match="the adapter was trained on other data"):
+        assert run("evaluate", ["--data_dir", str(other), *asked, "--output_dir", str(tmp_path / "foreign")]) == 0
+    for folder, told in (("own", False), ("foreign", True)):
+        for page in ("results.md", "results.html"):
+            assert ("may have learned the very targets" in (tmp_path / folder / page).read_text()) is told
 
 
 def test_results_are_what_the_recommender_itself_ranks(results, moved, data):
