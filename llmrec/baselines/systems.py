@@ -39,12 +39,14 @@ def choose_systems(names: list[str]) -> list[str]:
     ['popularity', 'content']
     """
     if unknown := [name for name in names if name not in SYSTEMS and name != "all"]:
-        raise ValueError(f"system {unknown[0]!r} is unknown: give all, or some of {', '.join(SYSTEMS)}")
+        raise ValueError(
+            f"system {unknown[0]!r} is unknown: give all, or some of these, with spaces: {' '.join(SYSTEMS)}"
+        )
     return [name for name in SYSTEMS if name in names or "all" in names]
 
 
-def grid(name: str, has_clock: bool) -> list[Settings]:
-    """Return the settings that a search tries for a system.
+def grid(name: str, has_clock: bool, mask_seen: bool = True) -> list[Settings]:
+    """Return the settings that a search tries for a system; what is learned for masked rankings only where they are.
 
     >>> grid("popularity", has_clock=True), grid("recent_popularity", has_clock=False)
     ([{}], [{'window': None}])
@@ -60,7 +62,7 @@ def grid(name: str, has_clock: bool) -> list[Settings]:
         "content": [{"decay": decay, "whiten": whiten} for whiten in (False, True) for decay in content.DECAYS],
         **SEQUENCE_GRIDS,
     }
-    return grids[name]
+    return [{key: value for key, value in one.items() if mask_seen or key != "mask_seen"} for one in grids[name]]
 
 
 @dataclass

@@ -60,6 +60,10 @@ class BaselinesArguments:
     max_eval_users: int | None = field(
         default=None, metadata={"help": "Validation users by which settings are chosen, drawn by seed; all by default."}
     )
+    mask_seen: bool = field(
+        default=True,
+        metadata={"help": "Learn and choose for rankings that leave items of the history out; as in evaluation."},
+    )
     seed: int = field(default=0, metadata={"help": "Seed of that draw and of training."})
 
 
@@ -91,7 +95,7 @@ def fit_baselines(arguments: BaselinesArguments) -> dict[str, Search]:
     events = TrainingEvents.from_histories(histories, catalog)
     recent = TrainingEvents.from_histories(histories, catalog, arguments.max_train_events)
     has_clock = directory.has_clock
-    quality = partial(validation_quality, cases=cases)
+    quality = partial(validation_quality, cases=cases, mask_seen=arguments.mask_seen)
     fitter = Fitter(events, recent, item_vectors(arguments, directory), quality, arguments.seed)
     report_sizes(events, recent, cases)
     run = {
@@ -101,7 +105,7 @@ def fit_baselines(arguments: BaselinesArguments) -> dict[str, Search]:
     searches = {}
     for name in names:
         print(f"\n{name}", flush=True)
-        settings = grid(name, has_clock)
+        settings = grid(name, has_clock, arguments.mask_seen)
         system, searches[name] = search(partial(fitter.fit, name), settings, quality, METRIC, print_trial)
         write_baseline(arguments.output_dir, name, system, searches[name], digest, run)
     print()
@@ -112,9 +116,9 @@ def fit_baselines(arguments: BaselinesArguments) -> dict[str, Search]:
     return searches
 
 
-def validation_quality(system: System, cases: Cases) -> float:
-    """Return the mean over users of NDCG@10 on cases, seen items masked."""
-    return float(np.mean(user_metrics(evaluate_system(system, cases, mask_seen=True), cases)[METRIC].to_numpy()))
+def validation_quality(system: System, cases: Cases, mask_seen: bool) -> float:
+    """Return the mean over users of NDCG@10 on cases, seen items masked or not."""
+    return float(np.mean(user_metrics(evaluate_system(system, cases, mask_seen), cases)[METRIC].to_numpy()))
 
 
 def item_vectors(arguments: BaselinesArguments, directory: DataDirectory) -> Callable[[], np.ndarray]:

@@ -16,6 +16,7 @@ from llmrec.baselines import systems
 from llmrec.baselines.content import spread
 from llmrec.baselines.folder import RECORD, read_baselines
 from llmrec.baselines.systems import SYSTEMS
+from llmrec.commands.baselines import validation_quality
 from llmrec.commands.evaluate_systems import ORDERLESS
 from llmrec.commands.main import run
 from llmrec.data.directory import MANIFEST, DataDirectory
@@ -159,6 +160,22 @@ def test_few_events_reach_sequence_systems_only_and_a_seed_reaches_them(data, ch
         assert (content[0] == content[1]) is same and (content[0] == content[2]) is same
     state = read_baselines(tmp_path / "few")[0]["sasrec"].state()[1]
     assert state["counts"].sum() == 2 * 14
+
+
+def test_settings_are_chosen_for_the_rankings_that_are_asked_for(data, checkpoints, tmp_path, monkeypatch):
+    """The value on record is that of the fitted system on validation, masked or not."""
+    monkeypatch.setitem(systems.SEQUENCE_GRIDS, "sasrec", [{**SHORT, "mask_seen": True}])
+    directory = DataDirectory.open(data)
+    cases = Cases.from_histories(directory.histories(), directory.catalog, "validation")
+    for masked in (True, False):
+        folder = tmp_path / str(masked)
+        more = ["--systems", "item_knn", "sasrec", "--mask_seen", str(masked)]
+        assert run("baselines", options(data, folder, checkpoints["bert"], *more)) == 0
+        record = json.loads((folder / RECORD).read_text())["systems"]
+        for name, system in read_baselines(folder)[0].items():
+            best = max(trial["value"] for trial in record[name]["search"]["trials"])
+            assert validation_quality(system, cases, masked) == pytest.approx(best)
+        assert ("mask_seen" in record["sasrec"]["search"]["chosen"]) is masked
 
 
 def test_a_few_validation_users_on_request(data, checkpoints, tmp_path, capsys):
