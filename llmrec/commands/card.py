@@ -19,7 +19,7 @@ from llmrec.commands.train import RESULT
 from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
 from llmrec.hub.card import CARD, renewed_card
 from llmrec.hub.checks import check_folder
-from llmrec.hub.eval_results import EVAL_RESULTS, as_json, condense
+from llmrec.hub.eval_results import EVAL_RESULTS, as_json, condense, read_eval_results
 from llmrec.hub.replacing import replaced_together
 
 
@@ -58,6 +58,7 @@ def main(argv: list[str] | None = None) -> None:
         audit=audit,
         training=json.loads(training.read_text(encoding="utf-8")) if training.is_file() else None,
     )
+    record = with_earlier(record, read_eval_results(folder))
     text = renewed_card(folder, record, folder / CARD, arguments.repo_id, license=arguments.license)
     if text is None:
         raise FileExistsError(f"{str(folder / CARD)!r} was not written by llmrec; move it away first.")
@@ -67,6 +68,24 @@ def main(argv: list[str] | None = None) -> None:
             (staged / written).write_text(content, encoding="utf-8")
     missing = [name for name in ("results", "data", "audit", "training") if record[name] is None]
     print(f"wrote {EVAL_RESULTS} and {CARD} to {folder}{'; missing: ' + ', '.join(missing) if missing else ''}")
+
+
+def with_earlier(record: dict[str, Any], earlier: dict[str, Any] | None) -> dict[str, Any]:
+    """Fill what was not given from an earlier record of the same model; results and data of different data stay apart.
+
+    >>> given = {"model": {"model_sha256": "m"}, "results": None, "data": {"sha256": "d"}}
+    >>> def told_of(data):
+    ...     return {**given, "results": {"protocol": {"manifest_sha256": data}}, "data": None}
+    >>> with_earlier(given, told_of("d"))["results"], with_earlier(given, told_of("other"))["results"]
+    ({'protocol': {'manifest_sha256': 'd'}}, None)
+    """
+    if earlier is None or earlier["model"].get("model_sha256") != record["model"]["model_sha256"]:
+        return record
+    filled = {name: earlier.get(name) if part is None else part for name, part in record.items()}
+    results, data = filled["results"], filled["data"]
+    if results and data and results["protocol"].get("manifest_sha256") != data["sha256"]:
+        return record
+    return filled
 
 
 def read_results(folder: Path) -> dict[str, Any]:

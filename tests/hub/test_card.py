@@ -362,6 +362,18 @@ def test_the_command_says_what_is_missing(folder, capsys):
     assert json.loads((folder / "eval_results.json").read_text())["results"] is None
 
 
+def test_what_an_earlier_card_held_of_the_same_model_stays(folder, data, results_dir, tmp_path, capsys):
+    assert run("card", options(folder, results=results_dir, data_dir=data)) == 0
+    before = json.loads((folder / "eval_results.json").read_text())
+    capsys.readouterr()
+    assert run("card", options(folder)) == 0
+    assert "missing: training" in capsys.readouterr().out
+    assert json.loads((folder / "eval_results.json").read_text()) == before
+    other = data_directory(tmp_path / "other", num_users=13)
+    assert run("card", options(folder, data_dir=other)) == 0  # the results were of other data
+    assert json.loads((folder / "eval_results.json").read_text())["results"] is None
+
+
 def test_the_command_refuses_what_does_not_belong_together(folder, data, results_dir, tmp_path, capsys):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
