@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     """Parse, check, push, and print the commit."""
     arguments = parse_arguments("push", PushArguments, argv)
     if (arguments.model is None) == (arguments.data_dir is None):
-        raise ValueError(f"model={arguments.model!r} and data_dir={arguments.data_dir!r}: give one of the two.")
+        raise ValueError(f"--model {arguments.model!r} and --data_dir {arguments.data_dir!r}: give one of the two.")
     check_repo_id(arguments.repo_id)
     print_settings(arguments)
     (push_model if arguments.data_dir is None else push_directory)(arguments)

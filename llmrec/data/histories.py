@@ -100,7 +100,8 @@ def draw_users(histories: Dataset, number: int, seed: int) -> Dataset:
     able = [row for row, user in enumerate(histories.select_columns(["split"])) if user["split"].count("train") > 1]
     if not 1 <= number <= len(able):
         raise ValueError(
-            f"{number!r} users are to be drawn, and {len(able)} have two training events: give 1 to {len(able)}."
+            f"{number!r} users are to be drawn, and {len(able)} have two training events: give 1 to {len(able)} "
+            "(--users of transfer, --max_train_users of train)."
         )
     drawn = np.random.default_rng(seed).permutation(able)[:number]
     return histories.select(sorted(drawn.tolist()))
