@@ -103,7 +103,7 @@ def compare(arguments: CompareArguments) -> list[dict[str, Any]]:
 
 def search_sasrec(events: TrainingEvents, cases: Cases, seed: int) -> tuple[System, Search]:
     """Return the best SASRec of the grid, as `llmrec baselines --systems sasrec` does."""
-    quality = partial(validation_quality, cases=cases)
+    quality = partial(validation_quality, cases=cases, mask_seen=True)
 
     def fit(settings: dict[str, Any]) -> tuple[System, list[dict[str, Any]]]:
         return train_sequence(events, SequenceSettings(**settings, seed=seed), quality, progress=True)
