@@ -7,6 +7,7 @@ from typing import Any
 
 from llmrec.data.findings import percent
 from llmrec.evaluation.document import Note
+from llmrec.hub.eval_results import trained_on_other_data
 
 
 def summary(protocol: Mapping[str, Any]) -> str:
@@ -73,14 +74,13 @@ def _adapter(role: str, adapter: Mapping[str, Any] | None) -> Note | None:
 
 
 def _other_data(results: Mapping[str, Any]) -> Note | None:
-    trained = (results.get("subject") or {}).get("trained_on") or {}
-    digest, own = trained.get("manifest_sha256"), results["protocol"].get("manifest_sha256")
-    if digest is None or own is None or digest == own:
+    trained = trained_on_other_data(results)
+    if trained is None:
         return None
     return Note(
         "Other data",
-        f"the adapter was trained on {trained.get('source')}, manifest {digest[:12]}. If these hold events of the data "
-        "above, it may have learned the very targets that it was asked for.",
+        f"the adapter was trained on {trained.get('source')}, manifest {trained['manifest_sha256'][:12]}. If these "
+        "hold events of the data above, it may have learned the very targets that it was asked for.",
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.findings import SEVERITIES, counted, percent
-from llmrec.hub.eval_results import SUBJECT
+from llmrec.hub.eval_results import SUBJECT, trained_on_other_data
 
 LEADING = {"ranking": ("ndcg@10", "recall@10", "mrr"), "pointwise": ("auc", "user_auc", "log_loss")}
 """Metrics that the card shows, the first of which decides who is best."""
@@ -142,6 +142,11 @@ def limits_part(config: RecommenderConfig, record: Record) -> list[str]:
     if not results:
         return lines
     protocol = results["protocol"]
+    if (trained := trained_on_other_data(results)) is not None:
+        lines.append(
+            f"It was measured on other data than it was trained on ({plain(trained.get('source') or 'unnamed')}): if "
+            "the two share events, it may have learned the very targets that it was asked for."
+        )
     if protocol.get("split_kind") == "leave_one_out":
         lines.append("The split cuts by user, not by time: training holds events later than other users' targets.")
     if "num_cold_items" in protocol:

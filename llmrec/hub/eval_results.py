@@ -119,6 +119,19 @@ def check_subject(results: Record, model: Record, manifest: Record | None) -> No
         )
 
 
+def trained_on_other_data(results: Record) -> Record | None:
+    """Return the source and manifest of what the measured adapter was trained on, where those are not what it ranked.
+
+    >>> subject = {"trained_on": {"source": "films", "manifest_sha256": "a"}}
+    >>> trained_on_other_data({"subject": subject, "protocol": {"manifest_sha256": "b"}})["source"]
+    'films'
+    >>> trained_on_other_data({"subject": subject, "protocol": {"manifest_sha256": "a"}})
+    """
+    trained = (results.get("subject") or {}).get("trained_on") or {}
+    ranked = results["protocol"].get("manifest_sha256")
+    return trained if ranked and trained.get("manifest_sha256") not in (None, ranked) else None
+
+
 def read_eval_results(folder: Path) -> dict[str, Any] | None:
     """Return what the folder's `eval_results.json` holds, None where there is none or it is of another format."""
     path = folder / EVAL_RESULTS

@@ -374,6 +374,17 @@ def test_what_an_earlier_card_held_of_the_same_model_stays(folder, data, results
     assert json.loads((folder / "eval_results.json").read_text())["results"] is None
 
 
+def test_the_card_says_that_other_data_were_trained_on(folder, data, results_dir):
+    results = json.loads((results_dir / "results.json").read_text())
+    own = results["protocol"]["manifest_sha256"]
+    for digest in (own, "0" * 64):
+        results["subject"]["trained_on"] = {"source": "films", "manifest_sha256": digest}
+        (results_dir / "results.json").write_text(json.dumps(results))
+        assert run("card", options(folder, results=results_dir, data_dir=data)) == 0
+        told = "measured on other data than it was trained on (films)" in (folder / "README.md").read_text()
+        assert told is (digest != own)
+
+
 def test_the_command_refuses_what_does_not_belong_together(folder, data, results_dir, tmp_path, capsys):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
