@@ -15,8 +15,9 @@ PACKAGE = Path(__file__).parents[1] / "llmrec"
 ROOT = ""  # llmrec/__init__.py: the version, and the lazy import of Recommender
 
 # What each unit may import besides itself. configuration and checkpoints stand side by side, as do text and baselines.
-LEFT: dict[str, set[str]] = {ROOT: {"recommender"}, "configuration": set(), "checkpoints": {"configuration"}}
-LEFT["data"] = {"configuration", "checkpoints"}
+LEFT: dict[str, set[str]] = {ROOT: {"recommender"}, "configuration": set(), "formatting": set()}
+LEFT["checkpoints"] = {"configuration", "formatting"}
+LEFT["data"] = LEFT["checkpoints"] | {"checkpoints"}
 LEFT["text"] = LEFT["baselines"] = LEFT["data"] | {"data"}
 LEFT["models"] = LEFT["text"] | {"text", "baselines"}
 for left, unit in itertools.pairwise(["models", "ranking", "hub", "recommender", "evaluation", "training", "commands"]):

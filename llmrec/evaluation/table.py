@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from llmrec.evaluation.document import Cell, Note, Section, Table
 from llmrec.evaluation.protocol import summary
 from llmrec.evaluation.reading import verdict
 from llmrec.evaluation.sections import report_sections
+from llmrec.formatting import escape_markdown
 
 
 def results_table(results: Mapping[str, Any]) -> str:
@@ -26,7 +26,7 @@ def results_table(results: Mapping[str, Any]) -> str:
 
 def markdown_page(title: str, verdict: str, sections: Iterable[Section]) -> str:
     """Write a page of sections under a title and a first sentence."""
-    parts = [f"# {_escaped(title)}", _escaped(verdict)]
+    parts = [f"# {escape_markdown(title)}", escape_markdown(verdict)]
     for section in sections:
         parts += _section(section)
     return "\n\n".join(parts) + "\n"
@@ -36,30 +36,30 @@ def headline(results: Mapping[str, Any]) -> str:
     """Write the start of the page, for a terminal: the verdict, whom it is about, the table of the leading cutoff."""
     systems = next(section for section in report_sections(results) if section.key == "systems")
     about = summary(results["protocol"])
-    return "\n\n".join([_escaped(verdict(results)), f"{about}.", table_lines(systems.tables[0])]) + "\n"
+    return "\n\n".join([escape_markdown(verdict(results)), f"{about}.", table_lines(systems.tables[0])]) + "\n"
 
 
 def table_lines(table: Table) -> str:
     """Write a table in Markdown, a line for each row."""
     rule = ["---:" if side == "r" else "---" for side in table.alignment]
     rows = [[_cell(cell) for cell in row] for row in table.rows]
-    return _lines([[_escaped(name) for name in table.header], rule, *rows])
+    return _lines([[escape_markdown(name) for name in table.header], rule, *rows])
 
 
 def _section(section: Section) -> Iterable[str]:
-    body = [_escaped(paragraph) for paragraph in section.text]
+    body = [escape_markdown(paragraph) for paragraph in section.text]
     if section.notes:
         body.append("\n".join(_note(note) for note in section.notes))
     for table in section.tables:
-        body += [f"### {_escaped(table.caption)}"] * bool(table.caption) + [table_lines(table)]
+        body += [f"### {escape_markdown(table.caption)}"] * bool(table.caption) + [table_lines(table)]
     figures_alone = not section.notes and not section.tables
-    return [] if figures_alone else [f"## {_escaped(section.title)}", *body]
+    return [] if figures_alone else [f"## {escape_markdown(section.title)}", *body]
 
 
 def _note(note: Note) -> str:
     tag = f"{note.tag}: " if note.tag else ""
-    lines = [f"- **{_escaped(tag + note.label)}{'.' if note.tag else ':'}** {_escaped(note.text)}"]
-    return "\n".join([*lines, *(f"  - {_escaped(detail)}" for detail in note.details)])
+    lines = [f"- **{escape_markdown(tag + note.label)}{'.' if note.tag else ':'}** {escape_markdown(note.text)}"]
+    return "\n".join([*lines, *(f"  - {escape_markdown(detail)}" for detail in note.details)])
 
 
 def _lines(rows: Sequence[Sequence[str]]) -> str:
@@ -67,19 +67,7 @@ def _lines(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    text = _escaped(cell.text)
+    text = escape_markdown(cell.text)
     if cell.strong:
         text = f"**{text}**"
     return f"{text} {cell.interval}" if cell.interval and not cell.brief else text
-
-
-def _escaped(text: str) -> str:
-    """Make text safe within a line: no markup, no HTML, no cell border, no second line.
-
-    An underscore within a word is no markup and stays, so that `item_knn` can be read and searched for.
-
-    >>> print(_escaped("<b>a|b</b> *c* item_knn"))
-    &lt;b>a\\|b&lt;/b> \\*c\\* item_knn
-    """
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"([\\`*~|]|\[(?=[^\]]*\]\())|(?<![^\W_])_|_(?![^\W_])", lambda match: "\\" + match.group(), text)
