@@ -15,10 +15,10 @@ SPLIT_NAMES = {"leave_one_out": "leave-one-out", "users": "a split by users"}
 
 def future_training_events(data: SplitEvents) -> Finding:
     """Find training events later than the first test event of their user."""
-    first = data.test.group_by("user").agg(test_time=pl.col("timestamp").min())
-    found = data.train.join(first, on="user", maintain_order="left").filter(pl.col("timestamp") > pl.col("test_time"))
-    latest = data.train.group_by("user").agg(train_time=pl.col("timestamp").max())
-    harmed = data.test.join(latest, on="user").filter(pl.col("train_time") > pl.col("timestamp"))
+    first = data.test.group_by("user").agg(test_time=pl.col("timestamp").min(), test_starts=pl.col("instant").min())
+    found = data.train.join(first, on="user", maintain_order="left").filter(pl.col("instant") > pl.col("test_starts"))
+    latest = data.train.group_by("user").agg(train_ends=pl.col("instant").max())
+    harmed = data.test.join(latest, on="user").filter(pl.col("train_ends") > pl.col("instant"))
     affected = share(harmed.height, data.test.height)
     return Finding(
         "future_training_events",
@@ -49,10 +49,10 @@ def simultaneous_training_events(data: SplitEvents) -> Finding:
 
 def training_after_test_starts(data: SplitEvents) -> Finding:
     """Find training events later than the first test event, of whatever user."""
-    start, median = data.test["timestamp"].min(), np.median(data.test["timestamp"].to_numpy())
-    found = data.train.filter(pl.col("timestamp") > start)
+    start, median = data.test["instant"].min(), np.median(data.test["instant"].to_numpy())
+    found = data.train.filter(pl.col("instant") > start)
     by_construction = f", as {SPLIT_NAMES[data.kind]} has it by construction" if data.crosses_time else ""
-    after_median = share(int((data.train["timestamp"] > median).sum()), data.train.height)
+    after_median = share(int((data.train["instant"] > median).sum()), data.train.height)
     return Finding(
         "training_after_test_starts",
         found.height,
@@ -61,15 +61,17 @@ def training_after_test_starts(data: SplitEvents) -> Finding:
         f"{percent(after_median)} of the training events are later than the median test event"
         f"{by_construction}: systems know coming trends, and a metric "
         "here is no estimate for a deployment, only for comparing systems on this split.",
-        data.examples(found.sort("timestamp", maintain_order=True).select("user", "item", "timestamp")),
+        data.examples(found.sort("instant", maintain_order=True).select("user", "item", "timestamp")),
     )
 
 
 def targets_known_only_later(data: SplitEvents) -> Finding:
     """Find targets whose item has training events, but none before the target."""
-    first = data.train.group_by("item").agg(first_train_time=pl.col("timestamp").min())
+    first = data.train.group_by("item").agg(
+        first_train_time=pl.col("timestamp").min(), known_from=pl.col("instant").min()
+    )
     known = data.targets.join(first, on="item", maintain_order="left")
-    found = known.filter(pl.col("first_train_time") > pl.col("timestamp"))
+    found = known.filter(pl.col("known_from") > pl.col("instant"))
     affected = share(found.height, data.targets.height)
     return Finding(
         "targets_known_only_later",
@@ -83,11 +85,15 @@ def targets_known_only_later(data: SplitEvents) -> Finding:
 
 def future_items(data: SplitEvents) -> Finding:
     """Find training items whose first event of all is later than the first test event."""
-    first = data.kept.group_by("item", maintain_order=True).agg(first_time=pl.col("timestamp").min())
+    first = data.kept.group_by("item", maintain_order=True).agg(
+        first_time=pl.col("timestamp").min(), first_instant=pl.col("instant").min()
+    )
     known = first.join(data.train, on="item", how="semi", maintain_order="left")
-    start = data.test["timestamp"].min()
-    found = known.filter(pl.col("first_time") > start)
-    begun = np.searchsorted(np.sort(known["first_time"].to_numpy()), data.targets["timestamp"].to_numpy(), side="right")
+    start = data.test["instant"].min()
+    found = known.filter(pl.col("first_instant") > start)
+    begun = np.searchsorted(
+        np.sort(known["first_instant"].to_numpy()), data.targets["instant"].to_numpy(), side="right"
+    )
     unborn = 1 - share(float(begun.mean()) if len(begun) else known.height, known.height)
     return Finding(
         "future_items",
@@ -96,7 +102,7 @@ def future_items(data: SplitEvents) -> Finding:
         "note" if data.crosses_time else graded(unborn),
         f"For the average target {percent(unborn)} of the training items were used by nobody before: a system that "
         "tells old items from new gains ranks by leaving them out, and no deployment would offer them.",
-        data.examples(found.sort("first_time", maintain_order=True)),
+        data.examples(found.sort("first_instant", maintain_order=True).drop("first_instant")),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 import polars as pl
 
 from llmrec.data.schema import OPTIONAL, REQUIRED
-from llmrec.data.times import UNIT_LIMIT, to_seconds
+from llmrec.data.times import UNIT_LIMIT, to_moments
 
 DAY = 86_400
 
@@ -80,6 +80,8 @@ def as_ids(values: pl.Series) -> pl.Series:
 def typed_events(interactions: pl.DataFrame, time_unit: str | None) -> pl.DataFrame:
     """Give the columns of events their types; what cannot be read becomes null, `time_given` tells it from missing.
 
+    The time is in `timestamp` (seconds) and `nanosecond` (within the second).
+
     Raises:
         ValueError: The times are in another unit than said, or none can be read.
         TypeError: The timestamp column cannot hold times.
@@ -87,7 +89,7 @@ def typed_events(interactions: pl.DataFrame, time_unit: str | None) -> pl.DataFr
     columns = [
         as_ids(interactions["user_id"]).alias("user_id"),
         as_ids(interactions["item_id"]).alias("item_id"),
-        to_seconds(interactions["timestamp"], time_unit).alias("timestamp"),
+        *to_moments(interactions["timestamp"], time_unit).get_columns(),
         interactions["timestamp"].is_not_null().alias("time_given"),
     ]
     if "left_out" in interactions.columns:
@@ -109,8 +111,8 @@ def clean_events(
     """Drop the events that cannot be used, and count them by reason.
 
     In this order: what the source leaves out, no user, no item, no time, unreadable time, negative time, time counted
-    in a finer unit, time more than a day ahead, the same event again (equal in every column carried), item without
-    text. Does not find bots, and does not order or split events.
+    in a finer unit, time more than a day ahead, the same event again (equal in every column carried and in the full
+    time), item without text. Does not find bots, and does not order or split events.
 
     Args:
         interactions: `user_id`, `item_id`, `timestamp` and optional columns, of any type.
@@ -119,7 +121,8 @@ def clean_events(
         now: The present, in seconds since 1970; None asks the clock.
 
     Returns:
-        Events with `user_id`, `item_id`, `timestamp` (Int64 seconds) and optional columns, and the report.
+        Events with `user_id`, `item_id`, `timestamp` (Int64 seconds), `nanosecond` (Int64, where any time has a
+        fraction of a second) and optional columns, and the report.
 
     Raises:
         ValueError: The table is empty, the times are in another unit, or no event is left.
@@ -160,4 +163,5 @@ def clean_events(
             f"interactions: no event of {interactions.height:,} is left after cleaning ({reasons});\n"
             f"mend the table or the column mapping; item ids of events and of items with text: {ids}"
         )
-    return events.select(*REQUIRED, *(name for name in OPTIONAL if name in events.columns)), report
+    fractions = ["nanosecond"] if (events["nanosecond"] != 0).any() else []
+    return events.select(*REQUIRED, *fractions, *(name for name in OPTIONAL if name in events.columns)), report

@@ -126,6 +126,8 @@ class DataDirectory:
     def interactions(self) -> pl.DataFrame:
         """Events sorted by user, time and a salted hash: `user_id`, `item_id`, `timestamp`, optional columns, `liked`.
 
+        `nanosecond` (Int64, within the second) is there where any time has a fraction of a second; the order within a
+        second, and what is a tie, is that of both.
         `liked` (Boolean) is there where the data were prepared with likes and dislikes, as `manifest["labels"]` says.
         """
         return pl.read_parquet(self.path / "interactions.parquet")
@@ -174,8 +176,8 @@ class DataDirectory:
 
         Returns:
             One row per user, sorted by `user_id`, with lists `item_id` (string), `timestamp` (int64, seconds) and
-            `split` (string), and `liked` (bool) where the data hold labels, in the order of `interactions`; dropped
-            events are not in it.
+            `split` (string), in the order of `interactions`, and `nanosecond` (int64) and `liked` (bool) where
+            `interactions` has them; dropped events are not in it.
         """
         return read_histories(self.path / "histories.arrow")
 

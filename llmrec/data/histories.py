@@ -10,29 +10,33 @@ import numpy as np
 import polars as pl
 
 from llmrec.data.catalog import Catalog
+from llmrec.data.schema import MOMENT
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 USERS_PER_BATCH = 1_000
+EXTRA = {"nanosecond": "int64", "liked": "bool"}
+"""Lists that only some data have, and the kind of their values."""
 
 
 def group_by_user(interactions: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:
     """Gather each user's events, dropped ones left out, in the order of the table.
 
     Args:
-        interactions: `user_id`, `item_id`, `timestamp`, perhaps `liked`, users and times ascending.
+        interactions: `user_id`, `item_id`, `timestamp`, perhaps `nanosecond` and `liked`, users and times ascending.
         splits: `split` for each row of `interactions`.
 
     Returns:
-        One row per user: `user_id`, and lists `item_id`, `timestamp`, `split`, and `liked` where the events have it.
+        One row per user: `user_id`, and lists `item_id`, `timestamp`, `split`, and those of `nanosecond` and `liked`
+        that the events have.
 
     >>> events = pl.DataFrame({"user_id": ["a", "a", "b"], "item_id": ["2", "1", "2"], "timestamp": [5, 6, 5]})
     >>> splits = pl.DataFrame({"split": ["train", "test", "dropped"]})
     >>> group_by_user(events, splits).rows()
     [('a', ['2', '1'], [5, 6], ['train', 'test'])]
     """
-    labels = [name for name in ("liked",) if name in interactions.columns]
+    labels = [name for name in EXTRA if name in interactions.columns]
     labelled = interactions.select("user_id", "item_id", "timestamp", *labels).with_columns(splits["split"])
     kept = labelled.filter(pl.col("split") != "dropped")
     return kept.group_by("user_id", maintain_order=True).agg("item_id", "timestamp", "split", *labels)
@@ -48,7 +52,7 @@ def write_histories(path: str | os.PathLike[str], histories: pl.DataFrame) -> No
         item_id=List(Value("string")),
         timestamp=List(Value("int64")),
         split=List(Value("string")),
-        **({"liked": List(Value("bool"))} if "liked" in histories.columns else {}),
+        **{name: List(Value(kind)) for name, kind in EXTRA.items() if name in histories.columns},
     )
     schema = features.arrow_schema
     with pa.OSFile(os.fspath(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
@@ -57,7 +61,7 @@ def write_histories(path: str | os.PathLike[str], histories: pl.DataFrame) -> No
 
 
 def read_histories(path: str | os.PathLike[str]) -> Dataset:
-    """Open histories memory-mapped: `user_id`, and lists `item_id`, `timestamp` (seconds), `split`, perhaps `liked`."""
+    """Open histories memory-mapped: `user_id`, and lists `item_id`, `timestamp` (seconds), `split`; `EXTRA`."""
     from datasets import Dataset
 
     return Dataset.from_file(os.fspath(path))
@@ -117,6 +121,20 @@ def likes_of(histories: Dataset) -> Iterator[np.ndarray]:
         raise ValueError(
             "the histories hold no likes and dislikes;\nprepare the data again with --like_at_least, for example 4"
         )
-    for table in histories.select_columns(["liked"]).with_format("arrow").iter(batch_size=USERS_PER_BATCH):
-        for liked in pl.DataFrame(pl.from_arrow(table))["liked"]:
-            yield liked.to_numpy()
+    yield from _lists(histories, "liked")
+
+
+def moments_of(histories: Dataset) -> Iterator[np.ndarray]:
+    """Yield the full time of each user's events, (L, 1 or 2) int64: seconds, and nanoseconds where the data have them.
+
+    User by user as `indexed_histories`. Equal rows are ties.
+    """
+    names = [name for name in MOMENT if name in histories.column_names]
+    for parts in zip(*(_lists(histories, name) for name in names), strict=True):
+        yield np.stack(parts, axis=1)
+
+
+def _lists(histories: Dataset, name: str) -> Iterator[np.ndarray]:
+    for table in histories.select_columns([name]).with_format("arrow").iter(batch_size=USERS_PER_BATCH):
+        for values in pl.DataFrame(pl.from_arrow(table))[name]:
+            yield values.to_numpy()

@@ -1,7 +1,8 @@
 """The order of a user's events: by time, and among equal times by a salted hash that knows nothing of the items.
 
-Files are often sorted by item id. An order by id or by place in the file inside one second would be a pattern that a
-model learns and no deployment offers, so equal times are put in an order that looks random and is always the same.
+Times are compared in full: by second, then by `nanosecond`, a column of events that have fractions of seconds. Files
+are often sorted by item id. An order of equal times by id or by place in the file would be a pattern that a model
+learns and no deployment offers, so they are put in an order that looks random and is always the same.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import hashlib
 
 import numpy as np
 import polars as pl
+
+from llmrec.data.schema import MOMENT
 
 SALT = b"llmrec events 1"
 TIE_BREAKERS = ("item_id", "event_type", "rating", "session_id")
@@ -44,6 +47,11 @@ def mix(values: np.ndarray) -> np.ndarray:
     return values ^ (values >> np.uint64(31))
 
 
+def moment_columns(events: pl.DataFrame) -> list[str]:
+    """Return the columns that hold the full time of an event, most significant first."""
+    return [name for name in MOMENT if name in events.columns]
+
+
 def tie_keys(events: pl.DataFrame) -> pl.Series:
     """Return each event's place among events of equal time: a hash of user, item and time.
 
@@ -53,7 +61,9 @@ def tie_keys(events: pl.DataFrame) -> pl.Series:
         UInt64 keys, one per event.
     """
     keys = text_hashes(events["user_id"])
-    for part in (text_hashes(events["item_id"]), events["timestamp"].to_numpy().astype(np.uint64)):
+    times = [events[name].to_numpy().astype(np.uint64) for name in moment_columns(events)]
+    moments = times[0] if len(times) == 1 else times[0] + mix(times[1])  # mix(0) is 0
+    for part in (text_hashes(events["item_id"]), moments):
         keys = mix(keys ^ mix(part + np.uint64(0x9E3779B97F4A7C15)))
     return pl.Series("tie_key", keys, dtype=pl.UInt64)
 
@@ -65,7 +75,7 @@ def order_events(events: pl.DataFrame) -> pl.DataFrame:
     """
     last = [name for name in TIE_BREAKERS if name in events.columns]
     keyed = events.with_columns(tie_keys(events))
-    return keyed.sort("user_id", "timestamp", "tie_key", *last, nulls_last=True).drop("tie_key")
+    return keyed.sort("user_id", *moment_columns(events), "tie_key", *last, nulls_last=True).drop("tie_key")
 
 
 def num_tied(events: pl.DataFrame) -> int:
@@ -74,5 +84,5 @@ def num_tied(events: pl.DataFrame) -> int:
     >>> num_tied(pl.DataFrame({"user_id": ["a", "a", "a", "b"], "timestamp": [7, 7, 8, 7]}))
     2
     """
-    sizes = events.group_by("user_id", "timestamp").len()["len"]
+    sizes = events.group_by("user_id", *moment_columns(events)).len()["len"]
     return int(sizes.filter(sizes > 1).sum())

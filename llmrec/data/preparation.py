@@ -17,7 +17,7 @@ from llmrec.data.cleaning import CleaningReport, clean_events
 from llmrec.data.directory import describe_files, write_manifest
 from llmrec.data.histories import group_by_user, write_histories
 from llmrec.data.labels import LabelSettings, label_counts, label_events
-from llmrec.data.ordering import SALT, num_tied, order_events
+from llmrec.data.ordering import SALT, moment_columns, num_tied, order_events
 from llmrec.data.schema import RawTables
 from llmrec.data.split_events import SplitEvents
 from llmrec.data.splitting import (
@@ -67,7 +67,8 @@ def split_events(
     """Part ordered events and drop rare users and items from training.
 
     Args:
-        events: `user_id`, `item_id`, `timestamp`, in the order of `ordering.order_events`.
+        events: `user_id`, `item_id`, `timestamp`, perhaps `nanosecond`, in the order of `ordering.order_events`.
+            A cut in time is a whole second.
         settings: The kind of split and its numbers.
         user_splits: Split of each user where the source gives it; None draws users.
 
@@ -102,7 +103,7 @@ def split_events(
             "seed": settings.seed,
             "salt": SALT.decode(),
         }
-    keys = events.select("user_id", "item_id", "timestamp")
+    keys = events.select("user_id", "item_id", *moment_columns(events))
     labelled = drop_rare(
         keys.with_columns(split.alias("split")), settings.min_user_events, settings.min_item_events, settings.kind
     )

@@ -14,6 +14,8 @@ from llmrec.data.labels import LabelSettings
 
 REQUIRED = ("user_id", "item_id", "timestamp")
 OPTIONAL = {"event_type": pl.String, "rating": pl.Float64, "session_id": pl.String}
+MOMENT = ("timestamp", "nanosecond")
+"""Columns of the full time of an event: seconds, and nanoseconds within the second where any event has a fraction."""
 INTERACTIONS_SCHEMA = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}
 SPLITS = ("train", "validation", "test", "dropped")
 SPLITS_SCHEMA = {**INTERACTIONS_SCHEMA, "split": pl.String, "reason": pl.String}

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from llmrec.data.findings import MAX_EXAMPLES
-from llmrec.data.ordering import tie_keys
+from llmrec.data.ordering import moment_columns, tie_keys
 from llmrec.data.schema import SPLITS
 from llmrec.data.times import clock_of, iso
 
@@ -34,7 +34,19 @@ def ordered(splits: pl.DataFrame) -> pl.DataFrame:
     The result does not depend on the order of the rows given.
     """
     keyed = splits.with_columns(tie_keys(splits), splits["split"].cast(SPLIT))
-    return keyed.sort("user_id", "timestamp", "tie_key", "split").drop("tie_key")
+    return keyed.sort("user_id", *moment_columns(splits), "tie_key", "split").drop("tie_key")
+
+
+def instants(events: pl.DataFrame) -> pl.Series:
+    """Return numbers that compare as the full times do: the seconds, or ranks where times have fractions.
+
+    >>> instants(pl.DataFrame({"timestamp": [7, 7, 8], "nanosecond": [5, 0, 0]})).to_list()
+    [1, 0, 2]
+    """
+    if len(names := moment_columns(events)) == 1:
+        return events["timestamp"].alias("instant")
+    distinct = events.select(names).unique().sort(names).with_columns(instant=pl.int_range(pl.len(), dtype=pl.Int64))
+    return events.select(names).join(distinct, on=names, maintain_order="left")["instant"]
 
 
 def kind_of(kept: pl.DataFrame) -> str:
@@ -43,12 +55,12 @@ def kind_of(kept: pl.DataFrame) -> str:
     `temporal`: training is over when the test starts. `users`: no user has events in both. `leave_one_out`: most users
     have one test event, none more. Else `other`.
 
-    >>> times = {"timestamp": [1, 2, 1, 3], "user": [0, 0, 1, 1], "split": ["train", "test"] * 2}
-    >>> kind_of(pl.DataFrame(times)), kind_of(pl.DataFrame({**times, "timestamp": [1, 4, 2, 1]}))
+    >>> times = {"instant": [1, 2, 1, 3], "user": [0, 0, 1, 1], "split": ["train", "test"] * 2}
+    >>> kind_of(pl.DataFrame(times)), kind_of(pl.DataFrame({**times, "instant": [1, 4, 2, 1]}))
     ('temporal', 'leave_one_out')
     """
     train, test = kept.filter(split="train"), kept.filter(split="test")
-    if train.select(pl.col("timestamp").max()).item() < test.select(pl.col("timestamp").min()).item():
+    if train.select(pl.col("instant").max()).item() < test.select(pl.col("instant").min()).item():
         return "temporal"
     if test.join(train, on="user", how="semi").is_empty():
         return "users"
@@ -64,7 +76,8 @@ class SplitEvents:
     read that train on the future; its history is all of those.
 
     Args:
-        events: `user_id`, `item_id`, `timestamp`, `split`, users and times ascending, each user's in their order.
+        events: `user_id`, `item_id`, `timestamp`, perhaps `nanosecond`, `split`, users and times ascending, each
+            user's in their order.
         split_kind: `temporal`, `leave_one_out` or `users` where it is known; None infers it.
 
     Raises:
@@ -100,12 +113,13 @@ class SplitEvents:
     def _numbered(self) -> tuple[pl.DataFrame, pl.Series, pl.Series]:
         users, user_names = numbered(self.events["user_id"])
         items, item_names = numbered(self.events["item_id"])
-        columns = [users.alias("user"), items.alias("item"), self.events["timestamp"], self.events["split"].cast(SPLIT)]
+        times = [self.events["timestamp"], instants(self.events)]
+        columns = [users.alias("user"), items.alias("item"), *times, self.events["split"].cast(SPLIT)]
         return pl.DataFrame(columns), user_names, item_names
 
     @property
     def every(self) -> pl.DataFrame:
-        """All events, those that preparation dropped from training too: `user`, `item`, `timestamp`, `split`."""
+        """All events, dropped ones too: `user`, `item`, `timestamp`, `instant`, `split`."""
         return self._numbered[0]
 
     @property
@@ -117,12 +131,12 @@ class SplitEvents:
     def kept(self) -> pl.DataFrame:
         """The events of the splits, in order.
 
-        `user`, `item` (UInt32), `timestamp`, `split`, `pair` (one number per user and item), `moment` (one per user
-        and time), `num_tied` (events of the moment), `first` (no event of the user precedes) and `seen` (a preceding
-        event of the user has the item).
+        `user`, `item` (UInt32), `timestamp` (seconds), `instant` (compares as the full time), `split`, `pair` (one
+        number per user and item), `moment` (one per user and instant), `num_tied` (events of the moment), `first` (no
+        event of the user precedes) and `seen` (a preceding event of the user has the item).
         """
         new_user = pl.col("user") != pl.col("user").shift(1)
-        new_time = pl.col("timestamp") != pl.col("timestamp").shift(1)
+        new_time = pl.col("instant") != pl.col("instant").shift(1)
         kept = self.every.filter(pl.col("split") != "dropped").with_columns(
             pair=pl.col("user").cast(pl.UInt64) * 2**32 + pl.col("item"),
             moment=(new_user | new_time).fill_null(True).cast(pl.UInt32).cum_sum(),

@@ -27,7 +27,7 @@ def read_split(
         TypeError: The timestamp column cannot hold times.
     """
     rows, _ = read_interactions(path, mapping, with_texts=False)
-    events = typed_events(rows, time_unit).select(REQUIRED).drop_nulls()
+    events = typed_events(rows, time_unit).select(*REQUIRED, "nanosecond").drop_nulls()
     if events.is_empty():
         raise ValueError(
             f"{Path(path).name}: none of {rows.height:,} rows has a user, an item and a time;\nmend it or --columns"
@@ -54,7 +54,8 @@ def read_split_files(
 ) -> tuple[SplitEvents, dict[str, int]]:
     """Read the files of a split.
 
-    Times are compared in whole seconds. Nothing is cleaned but rows that lack a user, an item or a time.
+    Times are compared in full, fractions of seconds too. Nothing is cleaned but rows that lack a user, an item or a
+    time.
 
     Args:
         paths: `train`, `test` and perhaps `validation`, to CSV, TSV, Parquet or JSON Lines files.

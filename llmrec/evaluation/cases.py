@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmrec.data.histories import indexed_histories
+from llmrec.data.histories import indexed_histories, moments_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -50,6 +50,8 @@ class Cases:
     """Targets of the whole split that were kept out because no event precedes them."""
     num_train_events: np.ndarray | None = None
     """(number of users,) int64: training events of each user, where it was counted."""
+    tied: list[np.ndarray] | None = None
+    """Which events share their full time with a neighbour, each (L,) bool; None where equal `timestamps` are ties."""
     asked_at: np.ndarray | None = None
     """(number of cases,) int64: the moment of each request, where it is not the time of the target."""
 
@@ -105,17 +107,19 @@ class Cases:
         if max_users is not None and max_users < 1:
             raise ValueError(f"max_users is {max_users!r}: give at least 1, or None for all users")
         users: list[str] = []
-        # Items, timestamps, target positions, number of training events.
-        rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, int]] = []
+        # Items, timestamps, which are tied, target positions, number of training events.
+        rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]] = []
         num_without_history = 0
-        for user_id, items, timestamps, splits in indexed_histories(histories, catalog):
+        events = zip(indexed_histories(histories, catalog), moments_of(histories), strict=True)
+        for (user_id, items, timestamps, splits), moments in events:
             positions = np.flatnonzero(splits == split)
             num_without_history += int((positions == 0).sum())
             positions = positions[positions > 0]
             if len(positions):
                 end = positions[-1] + 1
                 users.append(user_id)
-                rows.append((items[:end].copy(), timestamps[:end].copy(), positions, int((splits == "train").sum())))
+                num_train = int((splits == "train").sum())
+                rows.append((items[:end].copy(), timestamps[:end].copy(), ties(moments[:end]), positions, num_train))
         if not users:
             raise ValueError(
                 f"split {split!r} has no target with an event before it ({num_without_history} without): "
@@ -130,13 +134,14 @@ class Cases:
             users=users,
             items=[row[0] for row in rows],
             timestamps=[row[1] for row in rows],
-            user=np.repeat(np.arange(len(users)), [len(row[2]) for row in rows]),
-            position=np.concatenate([row[2] for row in rows]),
+            tied=[row[2] for row in rows],
+            user=np.repeat(np.arange(len(users)), [len(row[3]) for row in rows]),
+            position=np.concatenate([row[3] for row in rows]),
             num_items=len(catalog),
             split=split,
             num_users_drawn_from=drawn_from,
             num_without_history=num_without_history,
-            num_train_events=np.array([row[3] for row in rows], dtype=np.int64),
+            num_train_events=np.array([row[4] for row in rows], dtype=np.int64),
         )
 
     def take(self, cases: np.ndarray) -> Cases:
@@ -185,8 +190,18 @@ class Cases:
     @property
     def tied_event_share(self) -> float:
         """Share of the events kept here whose time is that of a neighbour, so that their order is a convention."""
-        num_tied = 0
-        for times in self.timestamps:
-            same = np.diff(times) == 0
-            num_tied += int((np.append(same, False) | np.insert(same, 0, False)).sum()) if len(times) else 0
-        return num_tied / max(1, sum(len(times) for times in self.timestamps))
+        tied = self.tied or [ties(times[:, None]) for times in self.timestamps]
+        return sum(int(row.sum()) for row in tied) / max(1, sum(map(len, tied)))
+
+
+def ties(moments: np.ndarray) -> np.ndarray:
+    """Say which of a user's events share their time with a neighbour, (L,) bool.
+
+    Args:
+        moments: (L, parts of a time) int64, in order.
+
+    >>> ties(np.array([[5], [7], [7], [9]])).tolist()
+    [False, True, True, False]
+    """
+    same = (np.diff(moments, axis=0) == 0).all(axis=1)
+    return np.append(same, False)[: len(moments)] | np.insert(same, 0, False)[: len(moments)]

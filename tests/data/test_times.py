@@ -7,10 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmrec.data.times import clock_of, iso, to_seconds
+from llmrec.data.times import clock_of, iso, to_moments
 
 # 2017-10-02 08:30:05 UTC, counted by hand: 17,441 days after 1970-01-01
 MOMENT = 17_441 * 86_400 + 8 * 3_600 + 30 * 60 + 5
+
+
+def to_seconds(times: pl.Series, unit: str | None = None) -> pl.Series:
+    return to_moments(times, unit)["timestamp"]
 
 
 @pytest.mark.parametrize(
