@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +18,9 @@ Event = Mapping[str, Any]
 """`item_id` of a known item or the text fields of an unknown one, and optionally `timestamp`."""
 Moment = int | float | str | datetime
 """Seconds since the epoch, an ISO date, or a datetime; those without an offset are UTC."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NANOSECONDS = re.compile(r"[.,]\d{6}(\d{1,3})")
+"""Digits of an ISO date that a datetime does not hold."""
 MAX_SECONDS = 100_000_000_000
 """Seconds until the year 5138; a larger timestamp is in another unit."""
 NOT_TEXT = frozenset({"item_id", "timestamp", "event_type", "rating", "session_id"})
@@ -25,8 +29,9 @@ NOT_TEXT = frozenset({"item_id", "timestamp", "event_type", "rating", "session_i
 class Request:
     """One history and its candidates: known items by catalogue index, new ones behind them, each once.
 
-    Times are given to all events or to none. Equal ones are in order, earlier ones behind later ones are an error, and
-    so are milliseconds. None is compared with this machine's clock, so that a history may lie in the future.
+    Times are given to all events or to none. They are compared with their fractions of seconds: equal ones are in
+    order, earlier ones behind later ones are an error, and so are milliseconds. None is compared with this machine's
+    clock, so that a history may lie in the future.
 
     Args:
         catalog: the known items.
@@ -66,8 +71,9 @@ class Request:
         self.new = [] if new is None else new
         rows = [self._row(event, f"event {position}") for position, event in enumerate(history, first)]
         self.items = np.array(rows, dtype=np.int64)
-        self.timestamps = _timestamps(history, first)
-        self.now = now_after(int(self.timestamps[-1]), now)
+        moments = _moments(history, first)
+        self.timestamps = np.array([seconds for seconds, _ in moments], dtype=np.int64)
+        self.now = now_after(moments[-1][0], now, moments[-1][1])
         rows = [self._row(event, f"candidate {position}") for position, event in enumerate(candidates)]
         self.candidates = np.array(rows, dtype=np.int64)
 
@@ -105,36 +111,37 @@ class Request:
         return len(self.catalog) + self.new.index(text)
 
 
-def _timestamps(history: Sequence[Event], first: int) -> np.ndarray:
-    """Return the events' times (L,) in seconds, events counted from `first`; all `NO_TIME` where none has one.
+def _moments(history: Sequence[Event], first: int) -> list[tuple[int, int]]:
+    """Return the seconds and nanoseconds of the events, counted from `first`; all `NO_TIME` where none has a time.
 
     Raises:
         ValueError: if some have a time and some not, the unit is not seconds, or the order is not that of time.
     """
     given = [event.get("timestamp") for event in history]
     if all(value is None for value in given):
-        return np.full(len(given), NO_TIME, dtype=np.int64)
+        return [(NO_TIME, 0)] * len(given)
     for position, value in enumerate(given, first):
         if value is None:
             raise ValueError(
                 f"event {position}: timestamp {value!r}: give seconds since the epoch to all events or to none."
             )
-    seconds = [_seconds(value, f"event {position}: timestamp") for position, value in enumerate(given, first)]
-    for position, (before, after) in enumerate(pairwise(seconds), first + 1):
+    moments = [_moment(value, f"event {position}: timestamp") for position, value in enumerate(given, first)]
+    for position, (before, after) in enumerate(pairwise(moments), first + 1):
         if after < before:
             raise ValueError(
-                f"event {position} is earlier ({after}) than the one before it ({before}): "
+                f"event {position} is earlier ({_written(*after)}) than the one before it ({_written(*before)}): "
                 "give the history oldest first."
             )
-    return np.array(seconds, dtype=np.int64)
+    return moments
 
 
-def now_after(last: int, now: Moment | None) -> int:
+def now_after(last: int, now: Moment | None, nanosecond: int = 0) -> int:
     """Return the moment of a request in seconds.
 
     Args:
         last: time of the last event, in seconds, or `NO_TIME`.
         now: when it is asked; None takes the time of the last event.
+        nanosecond: of the last event, within its second.
 
     Raises:
         ValueError: if it is no time, or before the last event.
@@ -144,22 +151,36 @@ def now_after(last: int, now: Moment | None) -> int:
     """
     if now is None:
         return last
-    seconds = _seconds(now, "now")
-    if seconds < last:
-        raise ValueError(f"now={now!r} ({seconds}) is before the last event ({last}): give a later moment, or none.")
-    return seconds
+    moment = _moment(now, "now")
+    if moment < (last, nanosecond):
+        raise ValueError(
+            f"now={now!r} ({_written(*moment)}) is before the last event ({_written(last, nanosecond)}): "
+            "give a later moment, or none."
+        )
+    return moment[0]
 
 
-def _seconds(value: Any, place: str) -> int:
+def _written(seconds: int, nanosecond: int) -> str:
+    return f"{seconds}.{nanosecond:09}".rstrip("0").rstrip(".") if nanosecond else str(seconds)
+
+
+def _moment(value: Any, place: str) -> tuple[int, int]:
+    """Return a time as seconds since the epoch and nanoseconds within the second."""
+    beyond = 0
     if isinstance(value, str):
+        digits = NANOSECONDS.search(value)
+        beyond = int(digits[1].ljust(3, "0")) if digits else 0
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
             raise ValueError(f"{place} {value!r} is neither seconds nor an ISO date.") from None
     if isinstance(value, datetime):
-        value = (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        since = (value if value.tzinfo else value.replace(tzinfo=UTC)) - EPOCH
+        seconds, nanosecond = since // timedelta(seconds=1), since.microseconds * 1000 + beyond
+    elif isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise ValueError(f"{place} {value!r} is no time: give seconds since the epoch, an ISO date or a datetime.")
-    if not 0 <= value < MAX_SECONDS:
+    else:
+        seconds, nanosecond = (int(value), int(value % 1 * 1e9)) if 0 <= value < MAX_SECONDS else (-1, 0)
+    if not 0 <= seconds < MAX_SECONDS:
         raise ValueError(f"{place} {value!r} is no time in seconds since the epoch.\nDivide milliseconds by 1000.")
-    return int(value)
+    return seconds, nanosecond

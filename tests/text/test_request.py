@@ -177,3 +177,22 @@ def test_text_under_a_name_that_no_item_has_is_told(recwarn):
     known = CATALOG.ids[0]
     Request(CATALOG, [{"item_id": known, "brnd": "Acme"}, {"title": "Saw", "rating": 3, "timestamp": None}])
     assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (5.2, 5.7),
+        ("2020-09-13T12:26:40.100", "2020-09-13T12:26:40.200"),
+        ("2020-09-13T12:26:40.123456001Z", "2020-09-13T14:26:40.123456002+02:00"),
+        (datetime(2020, 9, 13, microsecond=1), datetime(2020, 9, 13, microsecond=2)),
+    ],
+)
+def test_the_order_within_a_second_counts(before, after):
+    assert len(set(times(before, after))) == 1
+    with pytest.raises(ValueError, match=r"event 1 is earlier \(\d+\.\d+\) than the one before it \(\d+\.\d+\)"):
+        times(after, before)
+    last = [{**KNOWN, "timestamp": after}]
+    assert Request(CATALOG, last, now=after).now == times(after)[0]
+    with pytest.raises(ValueError, match="before the last event"):
+        Request(CATALOG, last, now=before)
