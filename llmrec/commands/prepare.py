@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmrec.commands.arguments import parse_arguments, print_settings
+from llmrec.data.attributes import MAX_CHARACTERS
 from llmrec.data.audit_page import audit_summary
 from llmrec.data.directory import DataDirectory, staged_directory
 from llmrec.data.files import read_files
@@ -175,6 +176,8 @@ def main(argv: list[str] | None = None) -> None:
         f"items: {items['read']:,} read, {items['without_id']:,} without id, {items['joined']:,} joined to one of the "
         f"same id, {items['without_text']:,} without text, {items['kept']:,} kept"
     )
+    if items.get("texts_cut"):
+        print(f"texts: {items['texts_cut']:,} cut at {MAX_CHARACTERS:,} characters")
     print(f"ties: {ties['events']:,} events ({ties['share']:.1%}) share user and time with another; hashed order")
     print(f"clock: {manifest['clock']}")
     for cut in ("validation_from", "test_from"):

@@ -13,7 +13,14 @@ LIST_ATTRIBUTES = ("genres", "category", "tags", "author", "artist")
 DETAIL_ATTRIBUTES = ("year", "price", "size")
 """Attributes that say something about an item but cannot stand for it: an item with nothing else has no text."""
 
-TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<!--.*?-->", re.DOTALL)
+MAX_CHARACTERS = 100_000
+"""Characters of a text that are read; the rest is cut off and counted."""
+MAX_ROUNDS = 50
+"""How deep entities and tags may stand in one another (`&amp;amp;lt;b>`); what is nested deeper is no text."""
+TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
+TAG_OR_COMMENT = re.compile(TAG.pattern + r"|<!--.*?-->", re.DOTALL)
+ENDLESS_NUMBER = re.compile(r"&#[0-9]{4000,};?")
+MARKUP_SIGNS = str.maketrans("<>&", "   ")
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0e-\x1b\x7f\u200b\u200e\u200f\ufeff]")
 ARTICLES = "The|A|An|La|Le|Les|L'|El|Los|Las|Il|Lo|I|Gli|Der|Die|Das|Det|Den|Un|Une"
 TRAILING_ARTICLE = re.compile(rf"(^|\()(a\.k\.a\. )?([^()]+(?: \([^()]*\))?), ({ARTICLES})(?=\)| \(|$)")
@@ -22,16 +29,31 @@ TRAILING_ARTICLE = re.compile(rf"(^|\()(a\.k\.a\. )?([^()]+(?: \([^()]*\))?), ({
 def clean_text(text: str) -> str | None:
     """Return a text without HTML tags and entities, unprintable characters and runs of spaces; None if nothing is left.
 
+    Takes time in proportion to the length: at most `MAX_ROUNDS` rounds over at most `MAX_CHARACTERS` characters.
+
     >>> clean_text("  Tom &amp; Jerry<br/>the   <b>movie</b> ")
     'Tom & Jerry the movie'
     >>> clean_text(" <p></p> ") is None
     True
     """
-    while True:
-        plain = " ".join(TAG.sub(" ", UNPRINTABLE.sub("", html.unescape(text))).split())
+    text = text[:MAX_CHARACTERS]
+    for _ in range(MAX_ROUNDS):
+        plain = without_tags(UNPRINTABLE.sub("", html.unescape(ENDLESS_NUMBER.sub("\ufffd", text))))
+        plain = " ".join(plain.split())
         if plain == text:
             return plain or None
         text = plain
+    return " ".join(text.translate(MARKUP_SIGNS).split()) or None
+
+
+def without_tags(text: str) -> str:
+    """Put a space in the place of every HTML tag and comment.
+
+    >>> without_tags("a<br>b<!-- c --><!-- d")
+    'a b <!-- d'
+    """
+    end = text.rfind("-->") + len("-->") if "-->" in text else 0  # no comment ends behind it, so none is looked for
+    return TAG_OR_COMMENT.sub(" ", text[:end]) + TAG.sub(" ", text[end:])
 
 
 def natural_title(title: str) -> str:
@@ -107,7 +129,7 @@ def clean_items(items: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
 
     Returns:
         The table, and counts: rows read, rows without an id, rows joined to another of the same id, items without
-        text (left out), items kept.
+        text (left out), items kept, and texts that were cut at `MAX_CHARACTERS`, where there are any.
 
     >>> items = pl.DataFrame({"item_id": ["2", "1", "3"], "title": ["Heat", "<b>Babe</b>", " "], "year": 1995})
     >>> table, counts = clean_items(items)
@@ -118,6 +140,11 @@ def clean_items(items: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
     """
     attributes = [name for name in items.columns if name != "item_id"]
     texts = items.select("item_id", *(as_texts(items[name]).alias(name) for name in attributes))
+    long = sum(
+        int((items[name].str.len_chars() > MAX_CHARACTERS).sum())
+        for name in attributes
+        if items[name].dtype == pl.String
+    )
     splittable = [pl.col(name).str.replace_all(r"\s*\|\s*", ", ") for name in attributes if name in LIST_ATTRIBUTES]
     texts = texts.with_columns(splittable).filter(pl.col("item_id").is_not_null())
     table = texts.select("item_id").unique().sort("item_id")
@@ -132,6 +159,7 @@ def clean_items(items: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
         "joined": texts.height - num_items,
         "without_text": num_items - table.height,
         "kept": table.height,
+        **({"texts_cut": long} if long else {}),
     }
     return table, counts
 

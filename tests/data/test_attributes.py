@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import html
+import time
+
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmrec.data.attributes import as_texts, clean_items, clean_text, natural_title
+from llmrec.data import attributes
+from llmrec.data.attributes import MAX_CHARACTERS, as_texts, clean_items, clean_text, natural_title
 
 
 @pytest.mark.parametrize(
@@ -32,6 +36,71 @@ def test_clean_text(raw: str, clean: str | None) -> None:
 def test_cleaning_twice_changes_nothing(text: str) -> None:
     once = clean_text(text)
     assert once is None or (clean_text(once) == once and once == " ".join(once.split()))
+
+
+def stripped(text: str) -> str:
+    """Tags and comments become spaces, one after another from the left, each found by looking at every character."""
+    at = 0
+    while at < len(text):
+        end = 0
+        if text.startswith("<!--", at) and "-->" in text[at + 4 :]:
+            end = text.index("-->", at + 4) + 3
+        name = text[at + 1 :].removeprefix("/")
+        if text[at] == "<" and name[:1].isascii() and name[:1].isalpha():
+            close = min((text.find(sign, at + 1) % (len(text) + 1) for sign in "<>"), default=len(text))
+            end = close + 1 if text[close : close + 1] == ">" else 0
+        text, at = (f"{text[:at]} {text[end:]}" if end else text), at + 1
+    return text
+
+
+@given(
+    st.text(alphabet="ab <>/!-&;amplt#38\n", max_size=30)
+    | st.lists(st.sampled_from(["<!--", "-->", "<b", ">", "</b>", "&lt;", "&amp;", "amp;", "x", " "])).map("".join)
+)
+def test_cleaning_unescapes_and_strips_until_nothing_changes(text: str) -> None:
+    while (plain := " ".join(stripped(html.unescape(text)).split())) != text:
+        text = plain
+    assert clean_text(text) == (plain or None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("<!--" * 250_000, "<" * 1_000_000, "<a" * 500_000, "<!-->" * 200_000, "&" * 1_000_000, "&#" * 500_000),
+        "&#" + "1" * 1_000_000,
+    ],
+    ids=lambda text: text[:6],
+)
+def test_a_long_hostile_text_takes_time_in_proportion_to_its_length(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One look at the rest of the text for each of its signs would be 10^11 steps and more."""
+    monkeypatch.setattr(attributes, "MAX_CHARACTERS", len(text))
+    start = time.perf_counter()
+    clean_text(text)
+    assert time.perf_counter() - start < 10
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("&" + "amp;" * 200_000, "amp;"),
+        ("&" + "#38;" * 200_000, "#38;"),
+        ("<a" * 30_000 + ">" * 30_000, "a"),
+        ("&" + "amp;" * 20 + "lt;b>x", "x"),
+    ],
+)
+def test_deep_nesting_ends_and_leaves_no_markup(text: str, left: str) -> None:
+    start = time.perf_counter()
+    cleaned = clean_text(text)
+    assert time.perf_counter() - start < 10
+    assert cleaned is not None and cleaned.startswith(left) and not set("<>&") & set(cleaned)
+    assert clean_text(cleaned) == cleaned
+
+
+def test_a_text_is_read_up_to_its_limit_and_that_is_counted() -> None:
+    items = pl.DataFrame({"item_id": ["1", "2"], "title": ["a" * (MAX_CHARACTERS + 1), "b" * MAX_CHARACTERS]})
+    table, counts = clean_items(items)
+    assert table["title"].str.len_chars().to_list() == [MAX_CHARACTERS, MAX_CHARACTERS]
+    assert counts["texts_cut"] == 1
 
 
 @pytest.mark.parametrize(
