@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
 import warnings
+
+from llmrec.formatting import printable
 
 VERBS = {
     "prepare": "clean an events table and split it by time into a data directory",
@@ -31,10 +34,16 @@ VERBS = {
     "compare_sasrec": "set the sasrec baseline against that of RecTools, in one run",
 }
 
-USER_ERRORS = (
-    *(ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError),
-    ConnectionError,
-)
+USER_ERRORS = (ValueError, TypeError, OSError)
+REMEDIES = {
+    errno.ENOSPC: "free space, or write to another disk",
+    errno.EDQUOT: "free space, or write to another disk",
+    errno.EFBIG: "the size of files is limited here; raise the limit (ulimit -f), or write less",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "end other programs that hold files open",
+    errno.EROFS: "write to another folder",
+}
+"""What to do about an error of the operating system, by its number."""
 
 
 def usage() -> str:
@@ -65,7 +74,7 @@ def run(verb: str, argv: list[str] | None = None) -> int:
     except USER_ERRORS as error:
         if os.environ.get("LLMREC_TRACEBACK") == "1":
             raise
-        print(f"llmrec {verb}: error: {error}", file=sys.stderr)
+        print(f"llmrec {verb}: error: {printable(error_text(error), keep_lines=True)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"llmrec {verb}: interrupted", file=sys.stderr)
@@ -74,9 +83,22 @@ def run(verb: str, argv: list[str] | None = None) -> int:
         warnings.formatwarning = usual
 
 
+def error_text(error: Exception) -> str:
+    """Return what an error says; one of the operating system with its file and a remedy.
+
+    >>> error_text(OSError(28, "No space left on device", "data/items.parquet"))
+    "'data/items.parquet': No space left on device; free space, or write to another disk"
+    """
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    file = "" if error.filename is None else f"{error.filename!r}: "
+    remedy = REMEDIES.get(error.errno, "give another file or folder")
+    return f"{file}{error.strerror or error}; {remedy}"
+
+
 def format_warning(message: Warning | str, *place: object, **more: object) -> str:
     """Return a warning without the line of code that gave it: who runs a command reads no code."""
-    return f"warning: {message}\n"
+    return f"warning: {printable(str(message), keep_lines=True)}\n"
 
 
 def main(argv: list[str] | None = None) -> int:

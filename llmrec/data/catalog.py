@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from llmrec.data.attributes import has_text
+from llmrec.data.library_errors import reading, writing
 
 
 class Catalog:
@@ -109,11 +110,11 @@ class Catalog:
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"no table of items at {os.fspath(path)!r}")
-        try:
-            return cls(pl.read_parquet(Path(path)))
-        except pl.exceptions.PolarsError as error:
-            raise ValueError(f"{os.fspath(path)!r} is no Parquet file: {str(error).splitlines()[0]}") from None
+        with reading(path):
+            frame = pl.read_parquet(Path(path))
+        return cls(frame)
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the catalogue as a Parquet file."""
-        self.frame.write_parquet(Path(path))
+        with writing(path):
+            self.frame.write_parquet(Path(path))

@@ -11,6 +11,7 @@ import polars as pl
 
 from llmrec.data.attributes import is_textual
 from llmrec.data.cleaning import as_ids
+from llmrec.data.library_errors import reading
 from llmrec.data.schema import (
     ALIASES,
     ATTRIBUTE_ALIASES,
@@ -23,6 +24,8 @@ from llmrec.data.schema import (
 )
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".parquet", ".jsonl", ".ndjson")
+UNNAMED = "column {}"
+"""Name of a column while it is not known whether it holds words: no attribute has a name with a space."""
 SEPARATORS = (",", ";", "\t", "|")
 
 
@@ -47,7 +50,7 @@ def scan_table(path: str | os.PathLike[str]) -> pl.LazyFrame:
     ending = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
     if ending is None:
         raise ValueError(f"{path.name!r} is no table this reads; give a file ending in {', '.join(SUFFIXES)}")
-    try:
+    with reading(path):
         if ending == ".parquet":
             table = pl.scan_parquet(path)
         elif ending in (".jsonl", ".ndjson"):
@@ -55,32 +58,45 @@ def scan_table(path: str | os.PathLike[str]) -> pl.LazyFrame:
         else:
             table = pl.scan_csv(path, separator=separator_of(path), infer_schema=False)
         table.collect_schema()
-    except pl.exceptions.NoDataError:
-        raise ValueError(f"{path.name!r} is empty; give a table with a header and at least one row") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ValueError(f"{path.name!r} cannot be read: {first_line(error)}") from None
     return table
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's text."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def read_columns(path: str | os.PathLike[str], table: pl.LazyFrame, columns: dict[str, str]) -> pl.DataFrame:
     """Read some columns of a table under their canonical names.
 
     Raises:
-        ValueError: The file's content does not fit its columns, or there is no row.
+        ValueError: The file's content does not fit its columns, a column stands twice or holds values of a kind that
+            cannot be used, or there is no row.
     """
     name = Path(path).name
-    try:
+    found = table.collect_schema().names()
+    for column in columns.values():
+        if f"{column}_duplicated_0" in found:
+            raise ValueError(f"{name!r} has the column {column!r} twice; rename one of them, or take it out")
+    with reading(path):
         frame = table.select(pl.col(column).alias(canonical) for canonical, column in columns.items()).collect()
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(f"{name!r} cannot be read: {first_line(error)}") from None
     if frame.is_empty():
         raise ValueError(f"{name!r} has a header and no row; give at least one")
+    for canonical, column in columns.items():
+        is_event = canonical in ALIASES
+        if canonical != "timestamp" and not is_plain(frame[canonical].dtype, lists=not is_event):
+            allowed = "texts or numbers" + ("" if is_event else ", or lists of them")
+            raise ValueError(
+                f"{name!r}: column {column!r}, read as {canonical}, holds {frame[canonical].dtype};\n"
+                f"it may hold {allowed}: convert it, or rename it if it means something else"
+            )
     return frame
+
+
+def is_plain(kind: pl.DataType, *, lists: bool = False) -> bool:
+    """Say whether values of a kind can become texts, one each.
+
+    >>> is_plain(pl.Int64()), is_plain(pl.List(pl.String)), is_plain(pl.List(pl.String), lists=True)
+    (True, False, True)
+    """
+    if lists and isinstance(kind, pl.List):
+        return is_plain(kind.inner)  # type: ignore[arg-type]
+    return not kind.is_nested() and kind not in (pl.Binary, pl.Duration, pl.Object)
 
 
 def read_interactions(
@@ -127,12 +143,22 @@ def read_items(path: str | os.PathLike[str], mapping: dict[str, str]) -> tuple[p
     columns = recognise(found, {"item_id": ALIASES["item_id"], **ATTRIBUTE_ALIASES}, mapping)
     columns = {name: column for name, column in columns.items() if name == "item_id" or name not in ALIASES}
     require_columns(columns, ["item_id"], found, Path(path).name)
-    others = {attribute_name(column): column for column in found if column not in columns.values()}
-    others = {name: column for name, column in others.items() if name not in columns}
-    items = read_columns(path, table, {**columns, **others})
-    wordless = [name for name in others if not is_textual(items[name])]
-    wordless += [name for name in columns if items[name].dtype.is_nested() and not is_textual(items[name])]
-    columns = {name: column for name, column in {**columns, **others}.items() if name not in wordless}
+    types = table.collect_schema()
+    others = [column for column in found if column not in columns.values() and is_plain(types[column], lists=True)]
+    items = read_columns(path, table, {**columns, **dict(zip(map(UNNAMED.format, others), others, strict=True))})
+    columns = {
+        name: column for name, column in columns.items() if not items[name].dtype.is_nested() or is_textual(items[name])
+    }
+    for column in others:
+        if is_textual(items[UNNAMED.format(column)]):
+            name = attribute_name(column)
+            if name in columns:
+                raise ValueError(
+                    f"{Path(path).name!r}: columns {columns[name]!r} and {column!r} would both be the attribute "
+                    f"{name!r};\nrename one of them, or take it out"
+                )
+            columns[name] = column
+            items = items.rename({UNNAMED.format(column): name})
     if len(columns) == 1:
         raise ValueError(
             f"{Path(path).name}: no text among the columns {', '.join(map(repr, found))};\n"

@@ -17,6 +17,7 @@ from llmrec.data.cleaning import CleaningReport, clean_events
 from llmrec.data.directory import describe_files, write_manifest
 from llmrec.data.histories import group_by_user, write_histories
 from llmrec.data.labels import LabelSettings, label_counts, label_events
+from llmrec.data.library_errors import writing
 from llmrec.data.ordering import SALT, moment_columns, num_tied, order_events
 from llmrec.data.schema import RawTables
 from llmrec.data.split_events import SplitEvents
@@ -183,8 +184,9 @@ def prepare(
     splits, split = split_events(events, settings, raw.user_splits)
     report_dropped(report, splits)
 
-    events.write_parquet(directory / "interactions.parquet")
-    splits.write_parquet(directory / "splits.parquet")
+    for table, name in ((events, "interactions.parquet"), (splits, "splits.parquet")):
+        with writing(directory / name):
+            table.write_parquet(directory / name)
     catalog = Catalog(items)
     catalog.write(directory / "items.parquet")
     write_histories(directory / "histories.arrow", group_by_user(events, splits))

@@ -142,6 +142,9 @@ def recognise(columns: Sequence[str], aliases: Mapping[str, str], mapping: Mappi
     Returns:
         Canonical name to column, for those found, in the order of `aliases` and then of `mapping`.
 
+    Raises:
+        ValueError: Two columns have the name that was found, but for case and punctuation.
+
     >>> recognise(["uid", "movieId", "ts", "x"], ALIASES, {})
     {'user_id': 'uid', 'item_id': 'movieId', 'timestamp': 'ts'}
     >>> recognise(["user", "when", "time"], ALIASES, {"timestamp": "when"})
@@ -149,15 +152,20 @@ def recognise(columns: Sequence[str], aliases: Mapping[str, str], mapping: Mappi
     """
     chosen = {canonical: column for canonical, column in mapping.items() if column in columns}
     taken = set(chosen.values())
-    by_plain_name: dict[str, str] = {}
+    by_plain_name: dict[str, list[str]] = {}
     for column in columns:
         if column not in taken:
-            by_plain_name.setdefault(plain(column), column)
+            by_plain_name.setdefault(plain(column), []).append(column)
     for canonical, names in aliases.items():
         found = next((by_plain_name[name] for name in names.split() if name in by_plain_name), None)
         if canonical not in chosen and found is not None:
-            chosen[canonical] = found
-            del by_plain_name[plain(found)]
+            if len(found) > 1:
+                raise ValueError(
+                    f"columns {' and '.join(map(repr, found))} would both be {canonical};\n"
+                    f"say which one with --columns {canonical}=YOUR_COLUMN"
+                )
+            chosen[canonical] = found[0]
+            del by_plain_name[plain(found[0])]
     order = [*aliases, *(name for name in mapping if name not in aliases)]
     return {name: chosen[name] for name in order if name in chosen}
 
