@@ -10,6 +10,7 @@ has the same user_id and "recommendations", best first.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -72,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
             raise ValueError(f"{arguments.input}, line {number}: {error}") from None
     scratch = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        with scratch.open("w", encoding="utf-8") as file:
+        with scratch.open("w", encoding="utf-8", errors="backslashreplace") as file:  # a lone surrogate as JSON has it
             for begin in tqdm(range(0, len(lines), LINES_AT_ONCE), desc="recommending", unit="batch"):
                 batch = [line for _, line in lines[begin : begin + LINES_AT_ONCE]]
                 histories, now = [line["history"] for line in batch], [line.get("now") for line in batch]
@@ -82,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
                 for line, entries in zip(batch, found, strict=True):
                     kept = {name: value for name, value in line.items() if name != "history"}
                     record = {**kept, "recommendations": [as_record(entry) for entry in entries]}
-                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                    file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
         scratch.replace(output)
     finally:
         scratch.unlink(missing_ok=True)
@@ -104,9 +105,13 @@ def read_histories(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if not text.strip():
                 continue
             try:
-                line = json.loads(text.decode("utf-8"))
+                line = strict_json(text.decode("utf-8"))
             except ValueError as error:
                 raise ValueError(f"{path}, line {number} is not JSON: {error}.") from None
+            except RecursionError:
+                raise ValueError(
+                    f"{path}, line {number} is nested too deep: give an object as `--help` shows."
+                ) from None
             history = line.get("history") if isinstance(line, dict) else None
             if not isinstance(history, list) or not all(isinstance(event, dict) for event in history):
                 raise ValueError(f'{path}, line {number}: give an object with "history": a list of objects.')
@@ -114,6 +119,33 @@ def read_histories(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, line
     if empty:
         raise ValueError(f"{str(path)!r} has no line: give at least one history.")
+
+
+def strict_json(text: str) -> Any:
+    """Read JSON as its standard has it: no NaN, no number too large for a float, no name twice in an object.
+
+    Raises:
+        ValueError: if it is none.
+
+    >>> strict_json('{"a": NaN}')
+    Traceback (most recent call last):
+    ValueError: NaN is no number
+    """
+
+    def finite(number: str) -> float:
+        if not math.isfinite(value := float(number)):
+            raise ValueError(f"{number} is no number")
+        return value
+
+    def named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in found:
+                raise ValueError(f"{name!r} stands twice in an object")
+            found[name] = value
+        return found
+
+    return json.loads(text, parse_constant=finite, parse_float=finite, object_pairs_hook=named_once)
 
 
 def as_record(entry: Recommendation) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Request:
         candidates: (C,) item rows.
 
     Raises:
-        TypeError: if the history is no list, or an event is no dict.
+        TypeError: if the history is no list, an event is no dict, or a value of one is no text.
         ValueError: if the history is empty or out of order, now is before its last event, a time is none, or an item
             is neither known nor has text.
     """
@@ -87,7 +87,8 @@ class Request:
         item_id = event.get("item_id")
         if item_id is not None and str(item_id) in self.catalog:
             return self.catalog.index(str(item_id))
-        text = {name: str(value) for name, value in event.items() if name not in NOT_TEXT and value is not None}
+        given = {name: value for name, value in event.items() if name not in NOT_TEXT and value is not None}
+        text = {name: _text(value, f"{place}: {name}") for name, value in given.items()}
         text = {name: value for name, value in text.items() if value.strip()}
         fields = [name for name in self.catalog.frame.columns if name != "item_id"]
         if not any(name in text for name in fields):
@@ -109,6 +110,22 @@ class Request:
         if text not in self.new:
             self.new.append(text)
         return len(self.catalog) + self.new.index(text)
+
+
+def _text(value: Any, place: str) -> str:
+    """Return a value as text, those of a list joined by commas, as `prepare` joins them."""
+    if isinstance(value, (list, tuple)) and not any(isinstance(part, (list, tuple, Mapping)) for part in value):
+        value = ", ".join(str(part) for part in value if part is not None)
+    if isinstance(value, (list, tuple, Mapping, bytes, set)):
+        raise TypeError(f"{place} is {value!r}: a field is a text, a number or a list of them; join it to one text.")
+    text = str(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{place} is {text!r}: half of a pair of surrogates is no character; mend the text where it was cut."
+        ) from None
+    return text
 
 
 def _moments(history: Sequence[Event], first: int) -> list[tuple[int, int]]:
