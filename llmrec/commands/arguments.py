@@ -8,6 +8,8 @@ from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
+from llmrec.formatting import printable
+
 Arguments = TypeVar("Arguments")
 
 
@@ -79,4 +81,4 @@ def print_settings(arguments: Any) -> None:
     """Print every setting of a run, one a line, before the run starts."""
     width = max(len(field.name) for field in fields(arguments))
     for field in fields(arguments):
-        print(f"  {field.name:<{width}}  {getattr(arguments, field.name)}", flush=True)
+        print(f"  {field.name:<{width}}  {printable(str(getattr(arguments, field.name)))}", flush=True)

@@ -23,6 +23,7 @@ from llmrec.data.labels import LabelSettings, labels_table
 from llmrec.data.preparation import SplitSettings, prepare
 from llmrec.data.schema import RawTables, parse_mapping
 from llmrec.data.sources import SOURCES, load_source
+from llmrec.formatting import printable
 
 
 @dataclass(kw_only=True)
@@ -170,7 +171,9 @@ def main(argv: list[str] | None = None) -> None:
         manifest, report = prepare(raw, staging, settings, labels=labels, time_unit=arguments.time_unit)
     items, ties, split = manifest["counts"]["items"], manifest["ties"], manifest["split"]
     for table, columns in raw.columns.items():
-        print(f"\n{table}: " + ", ".join(f"{name} from {column}" for name, column in columns.items()), end="")
+        print(
+            f"\n{table}: " + printable(", ".join(f"{name} from {column}" for name, column in columns.items())), end=""
+        )
     print(f"\n\n{report}\n")
     print(
         f"items: {items['read']:,} read, {items['without_id']:,} without id, {items['joined']:,} joined to one of the "

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmrec.data.findings import SEVERITIES, counted, percent
+from llmrec.formatting import escape_markdown
 
 SPLITS = {
     "leave_one_out": "leave-one-out",
@@ -32,15 +33,15 @@ def audit_summary(result: Mapping[str, Any]) -> str:
 
 
 def cell(value: Any) -> str:
-    """Write a value so that a Markdown table keeps its columns.
+    """Write a value as it is shown in a cell of a Markdown table, whatever signs it holds.
 
-    >>> cell("a|b\\nc"), cell(["1", "2"]), cell(1200)
-    ('a\\\\|b c', '1, 2', '1,200')
+    >>> cell("a|b\\n<c>"), cell(["1", "2"]), cell(1200)
+    ('a\\\\|b &lt;c>', '1, 2', '1,200')
     """
     if isinstance(value, list):
         value = ", ".join(map(str, value))
     text = f"{value:,}" if isinstance(value, int) else str(value)
-    return " ".join(text.replace("|", "\\|").split())
+    return escape_markdown(text)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -78,7 +79,8 @@ def audit_page(result: Mapping[str, Any]) -> str:
     parts.append(table([{**row, "share": percent(row["share"])} for row in rows]) if rows else "None.")
     for row in findings:
         parts.append(f"### {row['title']}")
-        parts.append(f"{row['severity'].capitalize()}, {row['count']:,} of {row['of']:,}. {row['effect']}")
+        effect = escape_markdown(row["effect"])
+        parts.append(f"{row['severity'].capitalize()}, {row['count']:,} of {row['of']:,}. {effect}")
         if row["examples"]:
             parts.append(table(row["examples"]))
     if result["passed"]:
