@@ -210,10 +210,6 @@ def check_weights(path: Path) -> None:
     Raises:
         ValueError: naming the file and what is wrong with it.
     """
-    with path.open("rb") as file:
-        begin = file.read(4)
-    if begin.startswith(PICKLES):
-        raise ValueError(f"{path.name} in {str(path.parent)!r} is a pickle: {REFUSED_PICKLE}")
     try:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 (it is no dict)
@@ -229,6 +225,9 @@ def check_weights(path: Path) -> None:
                         "No score would be a number: download it again, or train again with a lower learning rate."
                     )
     except SafetensorError as error:
+        with path.open("rb") as file:  # asked last: safetensors begins with its header's length, which may be 0x80, too
+            if file.read(4).startswith(PICKLES):
+                raise ValueError(f"{path.name} in {str(path.parent)!r} is a pickle: {REFUSED_PICKLE}") from None
         raise ValueError(
             f"{path.name} in {str(path.parent)!r} is damaged or was cut short ({error}); download it again."
         ) from None

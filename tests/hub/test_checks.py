@@ -21,7 +21,7 @@ from tiny_recommenders import randomise, tiny_recommender
 from llmrec.commands.main import run
 from llmrec.data.catalog import Catalog
 from llmrec.data.directory import sha256_of
-from llmrec.hub.checks import check_base_name
+from llmrec.hub.checks import check_base_name, check_weights
 from llmrec.hub.folder import ITEM_EMBEDDINGS
 from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS
 from llmrec.recommender import Recommender
@@ -167,6 +167,34 @@ def test_a_tampered_repository_is_refused(hub, good, tmp_path, case):
         shutil.rmtree(folder)
     assert not UNPICKLED.exists()
     assert not any(path.endswith(".bin") for _, path in hub.requests)
+
+
+@pytest.mark.parametrize("length", [640, 1664])
+def test_weights_whose_header_is_as_long_as_a_pickle_begins_are_read(tmp_path, length):
+    """The first byte of both lengths is 0x80, and those of 640 are a pickle's of protocol 2."""
+    save_file({"base_model.model.rec_head.bias": torch.ones(2)}, path := tmp_path / ADAPTER_WEIGHTS)
+    pad_header(path, length)
+    assert path.read_bytes()[:2] in (b"\x80\x02", b"\x80\x06")
+    check_weights(path)
+
+
+def test_an_adapter_whose_header_is_as_long_as_a_pickle_begins_is_loaded(good, tmp_path):
+    folder = shutil.copytree(good, tmp_path / "run")
+    shutil.copy(folder / ADAPTER_WEIGHTS, before := tmp_path / "before")
+    pad_header(folder / ADAPTER_WEIGHTS)
+    (folder / ITEM_TABLES).unlink()  # they name the bytes of the weights
+    (folder / ITEM_EMBEDDINGS).unlink()
+    change_json(CONFIG, hybrid=False)(folder)
+    assert load_file(before).keys() == load_file(folder / ADAPTER_WEIGHTS).keys()
+    assert len(Recommender.from_pretrained(folder, verify=False).items) == 24
+
+
+def pad_header(path: Path, length: int | None = None) -> None:
+    """Fill the header with blanks, as safetensors itself does, to the next length that begins with 0x80."""
+    content = path.read_bytes()
+    old = int.from_bytes(content[:8], "little")
+    new = length or next(n for n in range(old, old + 512) if n % 256 == 0x80)
+    path.write_bytes(new.to_bytes(8, "little") + content[8 : 8 + old].ljust(new) + content[8 + old :])
 
 
 def test_every_message_is_its_own():
