@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from llmrec.commands.arguments import parse_arguments
+from llmrec.formatting import printable
 from llmrec.hub.inspection import inspect
 
 
@@ -31,9 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     print(f"  {sum(found.files.values()):>13,} bytes  in all")
     if found.ignored:
         outermost = dict.fromkeys(name.partition("/")[0] + "/" * ("/" in name) for name in found.ignored)
-        print(f"never read: {', '.join(outermost)}")
+        print(printable(f"never read: {', '.join(outermost)}"))
     for name, fact in found.facts.items():
-        print(f"{name}: {fact}")
+        print(printable(f"{name}: {fact}"))
     for problem in found.problems:
-        print(f"refused: {problem}")
+        print(printable(f"refused: {problem}", keep_lines=True))
     return 2 if found.problems else 0
