@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from llmrec.untrusted import regular_files
+
 logger = logging.getLogger(__name__)
 
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "items.parquet"]
@@ -119,7 +121,8 @@ def check_token(token: str | None) -> None:
 
 
 def _checked(checkpoint: Checkpoint) -> Checkpoint:
-    """Return the checkpoint; raise FileNotFoundError if its folder is none."""
+    """Return the checkpoint; raise FileNotFoundError if its folder is none, ValueError if a file may not be opened."""
+    regular_files(checkpoint.path)
     wanted = ("config.json", "*.safetensors")
     if missing := [pattern for pattern in wanted if not any(checkpoint.path.glob(pattern))]:
         raise FileNotFoundError(

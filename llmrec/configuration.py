@@ -13,14 +13,15 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from llmrec.formatting import printable
+from llmrec.untrusted import check_bytes
+
 CONFIG_NAME = "llmrec_config.json"
 FORMAT_VERSION = 4
 HEADS = ("dual", "cross", "verbalizer")
 POOLINGS = ("mean", "last")
 TIME_PARTS = ("gap", "hour", "weekday", "yearday")
 """What an embedding of time can hold: the time since the event before, the hour, the weekday, the day of the year."""
-MAX_JSON = 64 << 20
-"""Bytes of a JSON file, about twice the largest tokenizer."""
 KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     **dict.fromkeys(("base_model", "head", "pooling"), ((str,), "text")),
     **dict.fromkeys(("base_revision", "base_sha256"), ((str, type(None)), "text or null")),
@@ -134,7 +135,8 @@ class RecommenderConfig:
         values = migrate(values)
         known = {one.name: one for one in fields(cls)}
         if unknown := sorted(set(values) - set(known)):
-            warnings.warn(f"{CONFIG_NAME}: ignoring unknown settings {', '.join(unknown)}", stacklevel=2)
+            names = printable(", ".join(unknown[:8])) + (f" and {len(unknown) - 8:,} more" if len(unknown) > 8 else "")
+            warnings.warn(f"{CONFIG_NAME}: ignoring unknown settings {names}", stacklevel=2)
         required = [name for name, one in known.items() if one.default is one.default_factory is MISSING]
         if missing := [name for name in required if name not in values]:
             raise ValueError(f"{CONFIG_NAME} lacks {', '.join(missing)}; save the adapter again.")
@@ -142,14 +144,13 @@ class RecommenderConfig:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read an object of a file that may be a stranger's.
+    """Read an object of an untrusted file.
 
     Raises:
-        ValueError: if the file holds none, or is larger or nested deeper than anything llmrec writes.
+        ValueError: if the file holds none, or is larger (`untrusted.LIMITS`) or nested deeper than llmrec writes it.
     """
     where = f"{path.name} in {str(path.parent)!r}"
-    if (size := path.stat().st_size) > MAX_JSON:
-        raise ValueError(f"{where} has {size:,} bytes; llmrec reads {MAX_JSON:,} at most.\nGet the adapter again.")
+    check_bytes(path.name, path.stat().st_size)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

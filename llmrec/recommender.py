@@ -20,11 +20,13 @@ from llmrec.checkpoints import Checkpoint
 from llmrec.configuration import RecommenderConfig, read_json
 from llmrec.data.catalog import Catalog
 from llmrec.data.live_catalog import LiveCatalog
-from llmrec.hub.card import CARD
+from llmrec.formatting import printable
+from llmrec.hub.card import read_card
 from llmrec.hub.checks import check_base_name, check_folder
 from llmrec.hub.data_sets import check_redistribution
-from llmrec.hub.folder import DATA_MANIFEST, PROBE, read_records, save_folder
+from llmrec.hub.folder import DATA_MANIFEST, read_records, save_folder
 from llmrec.hub.loading import MERGED, base_checkpoint, load_model
+from llmrec.hub.names import PROBE
 from llmrec.hub.probe import circumstances, make_probe, replay
 from llmrec.hub.replacing import finish
 from llmrec.hub.repository import fetch_folder, push_folder
@@ -42,6 +44,7 @@ from llmrec.ranking.ranks import top_k
 from llmrec.text.processor import Processor
 from llmrec.text.request import Event, Moment, Request
 from llmrec.text.serializer import Serializer
+from llmrec.untrusted import refusals, regular_files
 
 NUM_CANDIDATES = 100
 """Items that the dual head proposes to a candidate head, unless told otherwise."""
@@ -125,23 +128,26 @@ class Recommender:
         folder, published = Path(name), not Path(name).exists()
         if published:
             folder = fetch_folder(str(name), revision, token)
-        finish(folder)
-        check_folder(folder, catalog=items is None)
-        config = RecommenderConfig.load(folder)
-        if base_model is None and not config.merged:
-            check_base_name(config.base_model, published)
-        checkpoint = base_checkpoint(folder, config, base_model, token)
         given = items if items is None or isinstance(items, Catalog) else Catalog(pl.DataFrame(items))
-        model, processor, catalog = load_model(folder, config, checkpoint, given)
+        with refusals("adapter", folder):
+            regular_files(folder)
+            finish(folder)
+            check_folder(folder, catalog=items is None)
+            config = RecommenderConfig.load(folder)
+            if base_model is None and not config.merged:
+                check_base_name(config.base_model, published)
+            checkpoint = base_checkpoint(folder, config, base_model, token)
+            model, processor, catalog = load_model(folder, config, checkpoint, given)
+            records, card = read_records(folder), None if published else read_card(folder)
         chosen = device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
         if base_model is not None:
             config = replace(config, base_revision=checkpoint.revision)
         recommender = cls(model.to(chosen).eval(), processor, catalog, config, checkpoint)
-        recommender.records = read_records(folder)
-        if not published and (folder / CARD).is_file():
-            recommender.card = (folder / CARD).read_text(encoding="utf-8")
+        recommender.records = records
+        recommender.card = None if card is None else printable(card, keep_lines=True)
         if verify and (folder / PROBE).is_file():
-            replay(read_json(folder / PROBE), recommender.open, recommender._circumstances())
+            with refusals("adapter", folder):
+                replay(read_json(folder / PROBE), recommender.open, recommender._circumstances())
         if given is not None:
             recommender.replace_items(given)
         return recommender

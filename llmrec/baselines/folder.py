@@ -21,6 +21,7 @@ from safetensors.numpy import load, save
 
 from llmrec.baselines.search import Search, System
 from llmrec.baselines.systems import SYSTEMS
+from llmrec.untrusted import regular_files
 
 FORMAT = "llmrec-baselines"
 FORMAT_VERSION = 1
@@ -95,6 +96,7 @@ def read_record(folder: str | os.PathLike) -> dict[str, Any]:
         ValueError: If it is no record, or one that this llmrec does not read.
     """
     path = Path(folder) / RECORD
+    regular_files(path.parent)
     if not path.is_file():
         raise FileNotFoundError(f"{os.fspath(folder)!r} holds no {RECORD};\nmake one with `llmrec baselines`")
     try:

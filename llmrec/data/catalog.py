@@ -9,6 +9,10 @@ import polars as pl
 
 from llmrec.data.attributes import has_text
 from llmrec.data.library_errors import reading, writing
+from llmrec.formatting import printable
+from llmrec.untrusted import check_bytes, check_count
+
+ITEMS = "items.parquet"
 
 
 class Catalog:
@@ -106,10 +110,11 @@ class Catalog:
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: The file is no table of items.
+            ValueError: The file is no table of items, or larger than a catalogue (`untrusted.LIMITS`).
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"no table of items at {os.fspath(path)!r}")
+        check_size(Path(path))
         with reading(path):
             frame = pl.read_parquet(Path(path))
         return cls(frame)
@@ -118,3 +123,27 @@ class Catalog:
         """Write the catalogue as a Parquet file."""
         with writing(path):
             self.frame.write_parquet(Path(path))
+
+
+def check_size(path: Path) -> None:
+    """Refuse a table of items that is longer, wider or larger than any catalogue, before it is unpacked.
+
+    Raises:
+        ValueError: Naming the limit, or that it is no Parquet file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    check_bytes(ITEMS, path.stat().st_size)
+    try:
+        about = pq.read_metadata(path)
+        check_count(ITEMS, "rows", about.num_rows)
+        check_count(ITEMS, "columns", about.num_columns)
+        check_count(ITEMS, "row groups", about.num_row_groups)
+        unpacked = sum(about.row_group(index).total_byte_size for index in range(about.num_row_groups))
+        check_count(ITEMS, "bytes when unpacked", unpacked)
+        texts = pl.scan_parquet(path, glob=False).select(pl.col(pl.String).str.len_bytes().cast(pl.UInt64).sum())
+        check_count(ITEMS, "bytes of text", sum(texts.collect(engine="streaming").row(0)))
+    except (pa.ArrowException, pl.exceptions.PolarsError, OSError) as error:
+        reason = printable((str(error) or type(error).__name__).splitlines()[0][:200])
+        raise ValueError(f"{os.fspath(path)!r} is no Parquet file: {reason}") from None

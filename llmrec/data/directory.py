@@ -20,6 +20,7 @@ import polars as pl
 from llmrec.data.catalog import Catalog
 from llmrec.data.histories import read_histories
 from llmrec.data.schema import INTERACTIONS_SCHEMA, SPLITS_SCHEMA, check_schema
+from llmrec.untrusted import regular_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -107,6 +108,7 @@ class DataDirectory:
             ValueError: The manifest cannot be read, or a table is not the one it describes.
         """
         directory = Path(path)
+        regular_files(directory)
         manifest = read_manifest(directory)
         for name in TABLES:
             file = directory / name

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.repocard import metadata_load
+from yaml import YAMLError
 
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
+from llmrec.formatting import printable
 from llmrec.hub.card_parts import (
     LEADING,
     TITLES,
@@ -33,6 +36,7 @@ from llmrec.hub.card_parts import (
 from llmrec.hub.eval_results import EVAL_RESULTS, SUBJECT, describe_model
 from llmrec.hub.names import ITEMS
 from llmrec.text.template import TIME_FIELDS, PromptTemplate, field_names
+from llmrec.untrusted import check_bytes, holds
 
 CARD = "README.md"
 BY_HAND = ("license", "license_name", "license_link", "language", "datasets")
@@ -57,14 +61,47 @@ def renewed_card(
         repo_id: the name on the Hub, which the example then loads; None keeps the one that an earlier card names.
         by_hand: metadata among `BY_HAND`; None keeps an earlier card's.
     """
-    text = earlier.read_text(encoding="utf-8") if earlier.is_file() else ""
+    text = read_card(earlier.parent) or ""
     mark = MARK.search(text)
     if text and mark is None:
         return None
-    metadata = (metadata_load(earlier) if text else None) or {}
-    kept = {name: metadata[name] for name in BY_HAND if name in metadata}
+    metadata = _metadata(earlier) if text else {}
+    kept = {name: metadata[name] for name in BY_HAND if _is_text(metadata.get(name))}
     kept |= {name: value for name, value in by_hand.items() if value is not None}
     return card_text(folder, record, repo_id or (mark[1] if mark else None), kept)
+
+
+def read_card(folder: Path) -> str | None:
+    """Return the text of a folder's card, whoever wrote it, None where there is none."""
+    if not holds(folder, CARD):
+        return None
+    path = folder / CARD
+    check_bytes(CARD, path.stat().st_size)
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        warnings.warn(
+            f"{CARD} in {str(folder)!r} is not UTF-8 (byte {error.start:,}): what cannot be read of it is replaced by "
+            "\N{REPLACEMENT CHARACTER}.",
+            stacklevel=3,
+        )
+        text = content.decode("utf-8", errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _metadata(card: Path) -> dict[str, Any]:
+    try:
+        return metadata_load(card) or {}
+    except (ValueError, YAMLError, RecursionError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        warnings.warn(f"metadata of {str(card)!r} cannot be read and is left out: {printable(reason)}.", stacklevel=4)
+        return {}
+
+
+def _is_text(value: Any) -> bool:
+    """Tell whether metadata is a text or a list of them: what YAML lets a few lines unfold to is not taken over."""
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(each, str) for each in value))
 
 
 def card_text(folder: Path, record: Record | None, repo_id: str | None = None, by_hand: Record | None = None) -> str:

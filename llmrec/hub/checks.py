@@ -1,4 +1,4 @@
-"""What is asked of a saved folder, above all a stranger's, before anything in it is used.
+"""What is asked of a saved folder, above all an untrusted one, before anything in it is used.
 
 Nothing is unpickled and no code runs, whatever a folder says: weights are safetensors, settings JSON, templates have
 bare names. What remains is a configuration that makes peft allocate, match or download what nobody wanted.
@@ -12,32 +12,29 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from peft import LoraConfig
-from safetensors import SafetensorError, safe_open
 
 from llmrec.configuration import CONFIG_NAME, RecommenderConfig, read_json
 from llmrec.data.catalog import Catalog
 from llmrec.data.directory import sha256_of
-from llmrec.hub.folder import ITEM_EMBEDDINGS, PROBE, TOKENIZER
+from llmrec.formatting import printable
+from llmrec.hub.folder import ITEM_EMBEDDINGS, TOKENIZER
 from llmrec.hub.merged import ADAPTATION, BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS, check_backbone_files
-from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS
+from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS, PROBE
+from llmrec.hub.weights import REFUSED_PICKLE, check_heads, check_weights
 from llmrec.models.adapter import HEADS
-from llmrec.models.candidate_heads import empty_candidate_head
-from llmrec.models.heads import DualHead
-from llmrec.models.time import TimeEmbedding
+from llmrec.models.costs import check_tokenizer
 from llmrec.text.template import TEMPLATE_NAME, PromptTemplate
+from llmrec.untrusted import LIMITS, check_count, refusals, regular_files
 
-MAX_RANK = 512
-"""Widest LoRA update that is loaded: a stranger's r decides how much memory is allocated."""
+MAX_RANK = LIMITS[ADAPTER_CONFIG].counts["numbers of rank"]
+"""Widest LoRA update that is loaded: r decides how much memory is allocated."""
 NEEDED = (TEMPLATE_NAME, TOKENIZER, "tokenizer_config.json")
 ADAPTER = (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
 MERGED = (BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS, ADAPTATION)
 MAX_ALPHA = 1 << 16
 PROBED_SINCE = 3
 """Format version since which a folder has a probe."""
-PICKLES = (b"\x80", b"PK\x03\x04")
-"""How pickles begin, bare and as torch writes them."""
 FREE = {
     *("r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "fan_in_fan_out", "inference_mode"),
     *("base_model_name_or_path", "revision", "peft_type", "peft_version", "auto_mapping"),
@@ -59,6 +56,12 @@ def check_folder(folder: Path, catalog: bool = True) -> None:
         FileNotFoundError: if a file is missing; the text names it.
         ValueError: if a file is damaged, belongs to another adapter, or asks for what no adapter needs.
     """
+    with refusals("adapter", folder):
+        regular_files(folder)
+        _check_contents(folder, catalog)
+
+
+def _check_contents(folder: Path, catalog: bool) -> None:
     config = RecommenderConfig.load(folder)
     needed = [*(MERGED if config.merged else ADAPTER), *NEEDED]
     if read_json(folder / CONFIG_NAME)["format_version"] >= PROBED_SINCE:
@@ -87,23 +90,27 @@ def check_folder(folder: Path, catalog: bool = True) -> None:
         )
     if not config.merged:
         check_adapter_config(read_json(folder / ADAPTER_CONFIG), config)
-    template = PromptTemplate.load(folder)
+    check_tokenizer(folder)
+    template, rows = PromptTemplate.load(folder), None
     if (folder / ITEMS).is_file():
-        template.check_fields(set(Catalog.read(folder / ITEMS).frame.columns) - {"item_id"})
-    for path in sorted(folder.glob("*.safetensors")):
-        check_weights(path)
+        items = Catalog.read(folder / ITEMS)
+        template.check_fields(set(items.frame.columns) - {"item_id"})
+        rows = len(items)
+    for name in (ITEM_TABLES, ITEM_EMBEDDINGS):
+        if (folder / name).is_file():
+            check_weights(folder / name, rows=rows)
     if config.merged:
         check_backbone_files(folder)  # its heads are loaded all or not at all
+        for name in MERGED[1:]:
+            check_weights(folder / name)
     else:
+        check_weights(folder / ADAPTER_WEIGHTS, rank=read_json(folder / ADAPTER_CONFIG)["r"])
         check_heads(folder / ADAPTER_WEIGHTS, config)
     if PROBE in needed and read_json(folder / PROBE).get(TOKENIZER) != sha256_of(folder / TOKENIZER):
         raise ValueError(
             f"{TOKENIZER} in {str(folder)!r} is not the one that the adapter was saved with: the model would read "
             "other tokens.\nSave or download the adapter again."
         )
-
-
-REFUSED_PICKLE = "llmrec reads safetensors alone, for a pickle can run code.\nAsk its author to save it again."
 
 
 def check_base_name(name: str, published: bool = False) -> None:
@@ -138,7 +145,7 @@ def check_adapter_config(values: Mapping[str, Any], config: RecommenderConfig) -
 
     def refuse(name: str, rule: str) -> NoReturn:
         raise ValueError(
-            f"{ADAPTER_CONFIG}: {name}={values.get(name)!r} {rule}.\n"
+            f"{ADAPTER_CONFIG}: {printable(name[:100])}={repr(values.get(name))[:200]} {rule}.\n"
             "llmrec writes no such adapter; get one that it saved."
         )
 
@@ -150,6 +157,7 @@ def check_adapter_config(values: Mapping[str, Any], config: RecommenderConfig) -
     layers = values.get("target_modules")
     if not isinstance(layers, list):
         refuse("target_modules", "is no list of layer names: peft would run it as a regular expression")
+    check_count(ADAPTER_CONFIG, "target modules", len(layers))
     if not layers or not all(isinstance(name, str) and LAYER_NAME.fullmatch(name) for name in layers):
         refuse("target_modules", "holds what is no plain layer name")
     alpha: Any = values.get("lora_alpha")
@@ -184,50 +192,3 @@ def heads_of(config: RecommenderConfig) -> set[str]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def check_heads(path: Path, config: RecommenderConfig) -> None:
-    """Refuse adapter weights that lack a number of a head: it would start anew, and nobody would see it.
-
-    Raises:
-        ValueError: naming what is missing.
-    """
-    heads = {
-        "rec_head": DualHead(1),
-        "candidate_head": empty_candidate_head(config.head, 1),
-        "rec_time": TimeEmbedding(1, config.time_embedding) if config.time_embedding else None,
-    }
-    wanted = {f"{name}.{key}" for name, head in heads.items() if head is not None for key in head.state_dict()}
-    with safe_open(path, framework="pt") as file:
-        found = {name.removeprefix("base_model.model.") for name in file.keys()}  # noqa: SIM118 (it is no dict)
-    if missing := sorted(wanted - found):
-        raise ValueError(f"{path.name} is incomplete: it lacks {', '.join(missing)}; save or download it again.")
-
-
-def check_weights(path: Path) -> None:
-    """Refuse weights that are no safetensors, were cut short, are not numbers, or are not an adapter's.
-
-    Raises:
-        ValueError: naming the file and what is wrong with it.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 (it is no dict)
-                if path.name == ADAPTER_WEIGHTS and not re.search(rf"\.lora_[AB]\.|\.({'|'.join(HEADS)})\.", name):
-                    raise ValueError(
-                        f"{path.name} holds {name!r}, which is neither LoRA nor a head.\n"
-                        "llmrec writes no such adapter; get one that it saved."
-                    )
-                tensor = file.get_tensor(name)
-                if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                    raise ValueError(
-                        f"{path.name}: {name!r} has values that are no numbers (NaN or infinite).\n"
-                        "No score would be a number: download it again, or train again with a lower learning rate."
-                    )
-    except SafetensorError as error:
-        with path.open("rb") as file:  # asked last: safetensors begins with its header's length, which may be 0x80, too
-            if file.read(4).startswith(PICKLES):
-                raise ValueError(f"{path.name} in {str(path.parent)!r} is a pickle: {REFUSED_PICKLE}") from None
-        raise ValueError(
-            f"{path.name} in {str(path.parent)!r} is damaged or was cut short ({error}); download it again."
-        ) from None

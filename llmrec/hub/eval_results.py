@@ -20,6 +20,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.directory import sha256_of
 from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS
 from llmrec.text.template import TEMPLATE_NAME
+from llmrec.untrusted import holds
 
 EVAL_RESULTS = "eval_results.json"
 FORMAT_VERSION = 2
@@ -134,15 +135,13 @@ def trained_on_other_data(results: Record) -> Record | None:
 
 def read_eval_results(folder: Path) -> dict[str, Any] | None:
     """Return what the folder's `eval_results.json` holds, None where there is none or it is of another format."""
-    path = folder / EVAL_RESULTS
-    if not path.is_file():
+    if not holds(folder, EVAL_RESULTS):
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(folder / EVAL_RESULTS)
     except ValueError:
         return None
-    known = isinstance(record, dict) and record.get("format_version") == FORMAT_VERSION
-    return record if known else None
+    return record if record.get("format_version") == FORMAT_VERSION else None
 
 
 def as_json(record: Record) -> str:

@@ -34,21 +34,21 @@ from torch import Tensor
 from llmrec.configuration import CONFIG_NAME, RecommenderConfig, read_json
 from llmrec.data.catalog import Catalog
 from llmrec.data.directory import sha256_of
-from llmrec.hub.card import CARD, renewed_card
+from llmrec.hub.card import CARD, read_card, renewed_card
 from llmrec.hub.eval_results import EVAL_RESULTS, describe_model, read_eval_results
 from llmrec.hub.merged import ADAPTATION, BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS, save_merged
-from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS
+from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS, PROBE
 from llmrec.hub.replacing import replaced_together
 from llmrec.models.adapter import inner
 from llmrec.models.items import ItemTable
 from llmrec.models.modeling import RecModel
 from llmrec.text.processor import Processor
 from llmrec.text.template import TEMPLATE_NAME
+from llmrec.untrusted import holds
 
 ITEM_EMBEDDINGS = "item_embeddings.safetensors"
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
-PROBE = "probe.json"
 DATA_MANIFEST = "data_manifest.json"
 TRAINING_SETTINGS = "training_settings.json"
 RECORDS = (DATA_MANIFEST, TRAINING_SETTINGS, EVAL_RESULTS)
@@ -127,9 +127,8 @@ def save_folder(
             assert name in RECORDS, name
             if record is not None:
                 write_json(record, staged / name)
-        if (target / CARD).is_file():
-            card = (target / CARD).read_text(encoding="utf-8")
-        if card is not None:
+        own = read_card(target)
+        if (card := card if own is None else own) is not None:
             (staged / CARD).write_text(card, encoding="utf-8")
         if (renewed := renewed_card(staged, found, staged / CARD, repo_id)) is not None:
             (staged / CARD).write_text(renewed, encoding="utf-8")
@@ -146,7 +145,7 @@ def write_json(values: Mapping[str, Any], path: Path) -> None:
 
 def read_records(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the records of a folder by file name."""
-    return {name: read_json(folder / name) for name in RECORDS if (folder / name).is_file()}
+    return {name: read_json(folder / name) for name in RECORDS if holds(folder, name)}
 
 
 def weights_name(config: RecommenderConfig) -> str:

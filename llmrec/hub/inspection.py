@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from llmrec.hub.folder import FILES
 from llmrec.hub.names import ADAPTER_CONFIG, ITEMS
 from llmrec.hub.repository import explained
 from llmrec.text.template import TEMPLATE_NAME, PromptTemplate
+from llmrec.untrusted import check_bytes, refusals, regular_files
 
 MAX_SETTINGS = 1 << 20
 """Bytes; larger settings are not downloaded to be looked at."""
@@ -38,6 +40,15 @@ class Inspection:
     facts: dict[str, str]
     problems: list[str]
 
+    def attempt(self, work: Callable[[], Any], folder: Path) -> Any:
+        """Return what some work on a folder returns, None where it is refused, which is written down."""
+        try:
+            with refusals("adapter", folder):
+                return work()
+        except (ValueError, TypeError, FileNotFoundError) as error:
+            self.problems.append(str(error))
+            return None
+
 
 def inspect(name: str, revision: str | None = None, token: str | None = None) -> Inspection:
     """Look at an adapter: its file list and its settings, no weights.
@@ -60,9 +71,15 @@ def inspect(name: str, revision: str | None = None, token: str | None = None) ->
         sizes = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     files = {each: sizes[each] for each in FILES if each in sizes}
     found = Inspection(commit, files, sorted(set(sizes) - set(files)), {}, [])
+    if published:
+        for each, size in files.items():
+            found.attempt(partial(check_bytes, each, size), folder)
+    else:
+        found.attempt(partial(regular_files, folder), folder)
+    if not found.problems:  # else a file would be opened that may not be
+        _look(found, folder, published)
     if missing := [each for each in (*NEEDED, CONFIG_NAME) if each not in sizes]:
         found.problems.append(f"lacks {', '.join(missing)}")
-    _look(found, folder, published)
     return found
 
 
@@ -82,29 +99,24 @@ def _settings_from_hub(name: str, revision: str | None, token: str | None) -> tu
 def _look(found: Inspection, folder: Path, published: bool) -> None:
     """Read the settings, as loading would, and write down what they ask for and what is wrong with them."""
 
-    def attempt(work: Callable[[], Any]) -> Any:
-        try:
-            return work()
-        except (ValueError, TypeError, FileNotFoundError) as error:
-            found.problems.append(str(error))
-            return None
-
     def adapter() -> None:
         values = read_json(folder / ADAPTER_CONFIG)
         layers = values.get("target_modules")
-        found.facts["adapter"] = f"LoRA r={values.get('r')} on {layers}, heads {values.get('modules_to_save')}"
+        found.facts["adapter"] = (
+            f"LoRA r={values.get('r')} on {str(layers)[:500]}, heads {values.get('modules_to_save')}"
+        )
         check_adapter_config(values, config)
 
-    config = attempt(lambda: RecommenderConfig.load(folder))
+    config = found.attempt(lambda: RecommenderConfig.load(folder), folder)
     if config is not None:
         commit = config.base_revision or "of no recorded commit"
         found.facts["base model"] = f"{config.base_model} {commit}: downloaded (safetensors, JSON) unless it is here"
         found.facts["head"] = f"{config.head}, {'hybrid' if config.hybrid else 'text alone'}"
-        attempt(lambda: check_base_name(config.base_model, published))
+        found.attempt(lambda: check_base_name(config.base_model, published), folder)
         if (folder / ADAPTER_CONFIG).is_file():
-            attempt(adapter)
+            found.attempt(adapter, folder)
     if (folder / TEMPLATE_NAME).is_file():
-        template = attempt(lambda: PromptTemplate.load(folder))
+        template = found.attempt(lambda: PromptTemplate.load(folder), folder)
         if template is not None:
             found.facts["template"] = f"event {template.event!r}, item {template.item!r}"
     found.facts["catalogue"] = "its own" if ITEMS in found.files else "none: give items="

@@ -14,15 +14,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModel
 
+from llmrec.hub.weights import opened
 from llmrec.models.adapter import HEADS
 from llmrec.models.backbone import read_config
+from llmrec.models.costs import check_architecture
 from llmrec.models.merging import Adaptation
 from llmrec.models.modeling import RecModel
+from llmrec.untrusted import MIB
 
 BACKBONE_CONFIG = "config.json"
 BACKBONE_WEIGHTS = "model.safetensors"
@@ -54,13 +55,16 @@ def check_backbone_files(folder: Path) -> None:
     config = read_config(folder, str(folder))
     if getattr(config, "quantization_config", None) is not None:
         raise ValueError(f"{BACKBONE_CONFIG}: quantization_config is refused: a merged model is saved in float32.")
-    with safe_open(folder / BACKBONE_WEIGHTS, framework="pt") as file:
+    with opened(folder / BACKBONE_WEIGHTS) as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no dict)
+    model = check_architecture(config, folder)
+    needed, size = 4 * sum(map(torch.Tensor.numel, model.parameters())), (folder / BACKBONE_WEIGHTS).stat().st_size
+    if size > 2 * needed + MIB:
+        raise ValueError(
+            f"{BACKBONE_WEIGHTS} has {size:,} bytes, and the model of {BACKBONE_CONFIG} {needed:,}: it holds what is "
+            "never read.\nExport the model again."
+        )
     try:
-        if config.num_hidden_layers > len(shapes):
-            raise ValueError(f"{config.num_hidden_layers:,} layers, but {len(shapes):,} tensors of weights")
-        with torch.device("meta"):
-            model = AutoModel.from_config(config, attn_implementation="eager", trust_remote_code=False)
         tied = set(getattr(model, "all_tied_weights_keys", None) or ())
         for name, weight in model.state_dict().items():
             if name not in tied and not name.startswith("pooler.") and shapes.get(name) != tuple(weight.shape):
@@ -120,7 +124,5 @@ def _save(tensors: dict[str, torch.Tensor], path: Path) -> None:
 
 
 def _load(path: Path) -> dict[str, torch.Tensor]:
-    try:
+    with opened(path):
         return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{str(path)!r} is damaged ({error}). Export it again.") from None

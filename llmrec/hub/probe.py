@@ -8,6 +8,8 @@ away no item either. All are asked three days after the last event, which those 
 from __future__ import annotations
 
 import hashlib
+import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Protocol
@@ -16,7 +18,10 @@ import torch
 
 from llmrec import __version__
 from llmrec.data.catalog import Catalog
+from llmrec.formatting import printable
+from llmrec.hub.names import PROBE
 from llmrec.text.request import Event
+from llmrec.untrusted import check_count
 
 TOLERANCE = 1e-3
 """Largest difference of a score (a logit): a hundred times what other CPUs and GPUs make of float32."""
@@ -116,12 +121,20 @@ def replay(probe: Mapping[str, Any], open_history: Open, now: Mapping[str, Any])
             different today.
     """
     check_probe(probe)
-    differences = [0.0]
+    begun, differences = time.monotonic(), []
     for entry in probe["histories"]:
         if not entry["candidates"]:
             continue
+        check_count(PROBE, "seconds to replay", time.monotonic() - begun)
         found = open_history(entry["history"]).score(entry["candidates"], entry.get("now"))
         differences += [abs(one - two) for one, two in zip(found, entry["scores"], strict=True)]
+    if not differences:
+        warnings.warn(
+            f"{PROBE} has no candidate to score: whether the adapter computes what it computed when it was saved is "
+            "not verified.",
+            stacklevel=3,
+        )
+        return
     worst = max(differences, key=lambda difference: (difference != difference, difference))  # NaN is the worst
     if not worst <= probe["tolerance"]:
         cause = likely_cause(probe.get("made_with", {}), now)
@@ -135,10 +148,13 @@ def replay(probe: Mapping[str, Any], open_history: Open, now: Mapping[str, Any])
 def check_probe(probe: Mapping[str, Any]) -> None:
     """Raise ValueError unless a probe has histories with a score per candidate, and a tolerance that can fail."""
     histories, tolerance = probe.get("histories"), probe.get("tolerance")
+    check_count(PROBE, "histories", len(histories) if isinstance(histories, list) else 0)
 
     def sound(entry: Any) -> bool:
         asked = [entry.get(name) for name in ("history", "candidates", "scores")] if isinstance(entry, dict) else []
         lists = [each for each in asked if isinstance(each, list)]
+        for what, each in zip(("events of a history", "candidates of a history"), lists, strict=False):
+            check_count(PROBE, what, len(each))
         return len(lists) == 3 and len(lists[1]) == len(lists[2])
 
     if not isinstance(histories, list) or not histories or not all(map(sound, histories)):
@@ -160,13 +176,13 @@ def likely_cause(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """
     names = {"base_sha256": "base weights", "base_revision": "base commit", "dtype": "dtype", "device": "device"}
     found = [
-        f"{title} {now.get(name)} (was {then.get(name)})"
+        f"{title} {now.get(name)} (was {printable(str(then.get(name)))})"
         for name, title in names.items()
         if then.get(name) != now.get(name)
     ]
     versions = then.get("versions", {})
     found += [
-        f"{name} {now['versions'][name]} (was {versions[name]})"
+        f"{name} {now['versions'][name]} (was {printable(str(versions[name]))})"
         for name in sorted(set(versions) & set(now["versions"]))
         if versions[name] != now["versions"][name]
     ]

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmrec.checkpoints import check_token
-from llmrec.hub.checks import REFUSED_PICKLE
 from llmrec.hub.folder import FILES
 from llmrec.hub.names import ADAPTER_WEIGHTS
+from llmrec.hub.weights import REFUSED_PICKLE
+from llmrec.untrusted import check_bytes
 
 
 @contextlib.contextmanager
@@ -83,19 +84,24 @@ def fetch_folder(name: str, revision: str | None = None, token: str | None = Non
     Raises:
         PermissionError: if the repository is gated, or the Hub refuses the token.
         FileNotFoundError: if there is none of that name or revision.
-        ValueError: if its weights are pickles, or the token is none.
+        ValueError: if its weights are pickles, a file is larger than llmrec reads, or the token is none.
     """
     from huggingface_hub import HfApi, is_offline_mode, snapshot_download
 
     check_token(token)
-    with explained("adapter", name, revision):
-        folder = Path(snapshot_download(name, revision=revision, token=token, allow_patterns=list(FILES)))
+    refusal = None
     try:
         with explained("adapter", name, revision):
-            HfApi(token=token).model_info(name, revision=revision)
-    except (PermissionError, FileNotFoundError, ConnectionError) as refusal:
-        if not is_offline_mode():
-            warnings.warn(f"{refusal}\nThe copy in the cache, of commit {folder.name}, is used.", stacklevel=3)
+            about = HfApi(token=token).model_info(name, revision=revision, files_metadata=True)
+        for each in about.siblings or []:
+            if each.rfilename in FILES:
+                check_bytes(each.rfilename, each.size or 0)
+    except (PermissionError, FileNotFoundError, ConnectionError) as error:
+        refusal = error
+    with explained("adapter", name, revision):
+        folder = Path(snapshot_download(name, revision=revision, token=token, allow_patterns=list(FILES)))
+    if refusal is not None and not is_offline_mode():
+        warnings.warn(f"{refusal}\nThe copy in the cache, of commit {folder.name}, is used.", stacklevel=3)
     if (folder / ADAPTER_WEIGHTS).is_file():
         return folder
     with contextlib.suppress(PermissionError, FileNotFoundError), explained("adapter", name, revision):

@@ -14,7 +14,10 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from llmrec.checkpoints import Checkpoint
+from llmrec.formatting import printable
 from llmrec.models.attention import attention_mask
+from llmrec.models.costs import check_architecture, check_tokenizer
+from llmrec.untrusted import refusals
 
 ATTENTION = ("sdpa", "eager")
 """Attention implementations that honour the additive mask on every device; flash and flex attention do not."""
@@ -51,17 +54,19 @@ def load_backbone(
         raise ValueError(
             f"{checkpoint.name!r} is an encoder-decoder ({config.model_type}); give an encoder or a decoder."
         )
+    check_architecture(config, checkpoint.path)
     if attention_dropout is not None:
         for name in ATTENTION_DROPOUT & set(config.to_dict()):
             setattr(config, name, attention_dropout)
-    backbone = AutoModel.from_pretrained(
-        checkpoint.path,
-        config=config,
-        dtype=torch.float32,
-        use_safetensors=True,
-        trust_remote_code=False,
-        attn_implementation=attn_implementation,  # None too: never what config.json names, which may be a kernel's code
-    )
+    with refusals("checkpoint", checkpoint.path):
+        backbone = AutoModel.from_pretrained(
+            checkpoint.path,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation=attn_implementation,  # None too: never what config.json names, perhaps code
+        )
     if hasattr(backbone, "pooler"):
         backbone.pooler = None  # unused: states are pooled per event
     check_backbone(backbone, checkpoint.name)
@@ -97,12 +102,13 @@ def load_tokenizer(folder: Any) -> Any:
     Raises:
         ValueError: if its files are no fast tokenizer, or need code of their own.
     """
+    check_tokenizer(Path(folder))
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         fast = getattr(tokenizer, "is_fast", False) and bool(tokenizer("a word"))
-    except OSError:
+    except (OSError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:  # whatever the files of a stranger make of the libraries that read them
+    except BaseException as error:  # whatever the files make of the libraries that read them; compiled ones panic
         raise ValueError(
             f"{str(folder)!r} has no tokenizer that can be read: {_reason(error)}.\nllmrec reads a fast tokenizer "
             "(tokenizer.json, tokenizer_config.json) and runs no code of a repository; save or download it again."
@@ -112,9 +118,9 @@ def load_tokenizer(folder: Any) -> Any:
     return tokenizer
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """Return the first line of what a library says."""
-    return f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0][:200]}"
+    return f"{type(error).__name__}: {printable((str(error).strip() or 'no reason given').splitlines()[0][:200])}"
 
 
 def position_offset(backbone: nn.Module) -> int:

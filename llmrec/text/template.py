@@ -1,7 +1,7 @@
 """Prompt templates: how an event and an item read, as patterns of named fields.
 
 A pattern is text with `{field}` placeholders. A part in square brackets is dropped, brackets and all, when one of its
-fields is missing: `{title}[ by {brand}]`. Only bare names are accepted, so a template from a stranger can reach
+fields is missing: `{title}[ by {brand}]`. Only bare names are accepted, so an untrusted template can reach
 nothing but the item's attributes.
 """
 
@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from llmrec.configuration import read_json
+from llmrec.untrusted import check_count
 
 TEMPLATE_NAME = "prompt.json"
 TIME_FIELDS = frozenset({"gap", "weekday", "daypart"})
@@ -142,6 +143,7 @@ class PromptTemplate:
         known = {field.name for field in fields(cls)}
         if set(values) - known:
             raise ValueError(f"template {str(path)!r} must be an object with the keys {', '.join(sorted(known))}.")
+        check_count(TEMPLATE_NAME, "fields", sum(text.count("{") for text in values.values() if isinstance(text, str)))
         return cls(**values)
 
     def save(self, folder: str | os.PathLike) -> None:

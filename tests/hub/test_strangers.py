@@ -15,9 +15,9 @@ from small_data import items_frame
 from tiny_checkpoints import save_checkpoint
 from tiny_recommenders import randomise, rec_model, tiny_recommender
 
-from llmrec.configuration import MAX_JSON
 from llmrec.data.directory import sha256_of
 from llmrec.recommender import Recommender
+from llmrec.untrusted import LIMITS
 
 ADAPTER, SETTINGS, TOKENIZER, PROMPT = "adapter_config.json", "llmrec_config.json", "tokenizer.json", "prompt.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -113,11 +113,16 @@ REFUSED: list[tuple[str, str, dict, str]] = [
         f"a merged model and {ADAPTER}: delete",
     ),
     ("merged", "config.json", {"quantization_config": {"quant_method": "x"}}, "quantization_config is refused"),
-    ("merged", "config.json", {"vocab_size": 2**40}, r"do not go together: .*should be \(1099511627776, 32\), found"),
-    ("merged", "config.json", {"num_hidden_layers": 10**9}, "do not go together: 1,000,000,000 layers, but"),
+    ("merged", "config.json", {"vocab_size": 2**40}, r"asks for 35,184,[\d,]* weights, .*(.|\n)*do not go together"),
+    (
+        "merged",
+        "config.json",
+        {"num_hidden_layers": 10**9},
+        "no model that can be built: config.json asks for more than [\\d,]+ modules",
+    ),
     ("merged", "config.json", {"num_hidden_layers": 3}, "layer.2.* should be .*, found nothing"),
-    ("merged", "config.json", {"hidden_act": "zz"}, "do not go together: 'zz'"),
-    ("merged", "config.json", {"num_attention_heads": 0}, "do not go together"),
+    ("merged", "config.json", {"hidden_act": "zz"}, "no model that can be built: 'zz'"),
+    ("merged", "config.json", {"num_attention_heads": 0}, "no model that can be built"),
     (
         "merged",
         "config.json",
@@ -138,12 +143,13 @@ def test_what_no_adapter_needs_is_refused(copy, kind, name, values, message):
 @pytest.mark.parametrize("name", [ADAPTER, SETTINGS, PROMPT, "probe.json", "data_manifest.json"])
 def test_json_that_exhausts_its_reader_is_refused(copy, name):
     folder = copy("adapter")
-    (folder / name).write_text('{"a":' * 100_000 + "1" + "}" * 100_000)
+    depth = min(100_000, LIMITS[name].bytes // 8)
+    (folder / name).write_text('{"a":' * depth + "1" + "}" * depth)
     with pytest.raises(ValueError, match=rf"{name} .* is no JSON object"):
         Recommender.from_pretrained(folder)
     with (folder / name).open("wb") as file:
-        file.truncate(MAX_JSON + 1)  # no byte of it is written, or read
-    with pytest.raises(ValueError, match=rf"{name} .* has 67,108,865 bytes; llmrec reads 67,108,864 at most"):
+        file.truncate((limit := LIMITS[name].bytes) + 1)  # no byte of it is written, or read
+    with pytest.raises(ValueError, match=rf"{name} has {limit + 1:,} bytes; llmrec reads {limit:,} at most"):
         Recommender.from_pretrained(folder)
 
 
