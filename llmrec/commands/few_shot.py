@@ -31,6 +31,7 @@ from llmrec.evaluation.results import SUBJECT
 from llmrec.hub.data_sets import open_data
 from llmrec.models.adapter import inner
 from llmrec.training.arguments import DataArguments, ModelArguments, RecTrainingArguments
+from llmrec.training.pairs import PairTrainer
 
 METRICS = ("auc", "user_auc", "log_loss", "accuracy")
 
@@ -67,6 +68,12 @@ def few_shot(
     """
     if not arguments.sizes or min(arguments.sizes) < 2 or arguments.seeds < 1:
         raise ValueError(f"sizes={arguments.sizes!r}, seeds={arguments.seeds!r}: give sizes from 2 and a seed.")
+    if training.save_strategy != "no" or training.resume_from_checkpoint is not None:
+        raise ValueError(
+            "every size and seed trains anew, in one folder, so nothing is saved or resumed: leave --save_strategy and "
+            "--resume_from_checkpoint out."
+        )
+    dataclasses.replace(training).judge_by(PairTrainer.metrics)
     output = Path(training.output_dir)
     check_writable(output)
     directory = open_data(arguments.data_dir)

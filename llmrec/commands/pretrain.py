@@ -16,11 +16,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from transformers import HfArgumentParser, set_seed
+from transformers import HfArgumentParser
 
 from llmrec.commands.arguments import parse_options
 from llmrec.commands.outputs import replace_text
-from llmrec.commands.train import check_launch, check_output, find_checkpoint, report_settings, settings_record
+from llmrec.commands.train import check_launch, check_output, report_settings, settings_record
 from llmrec.data.directory import MANIFEST, sha256_of
 from llmrec.evaluation.intervals import bootstrap_means, percentile_interval
 from llmrec.hub.data_sets import open_data
@@ -42,6 +42,7 @@ from llmrec.training.adaptation_data import (
 from llmrec.training.arguments import ModelArguments, RecTrainingArguments
 from llmrec.training.assemble import new_recommender
 from llmrec.training.item_space import ItemHistories
+from llmrec.training.run_checkpoints import checkpoint_to_resume
 
 RESULT = "pretrain_results.json"
 
@@ -108,8 +109,6 @@ def pretrain_parser() -> HfArgumentParser:
     parser = HfArgumentParser(kinds, prog="llmrec pretrain", allow_abbrev=False)
     parser.set_defaults(
         hybrid=False,
-        metric_for_best_model="loss",
-        greater_is_better=False,
         learning_rate=5e-4,
         per_device_train_batch_size=8,
         per_device_eval_batch_size=8,
@@ -133,8 +132,9 @@ def pretrain(data: PretrainArguments, model: ModelArguments, training: RecTraini
         raise ValueError("pretrain adapts the checkpoint alone: leave --head and --hybrid to train.")
     if data.full and model.init_adapter is not None:
         raise ValueError("--full trains a checkpoint: `llmrec export` the adapter, and give that as --base_model.")
+    training.judge_by(AdaptationTrainer.metrics)
     output = check_output(training)
-    checkpoint = find_checkpoint(training, output)
+    checkpoint = checkpoint_to_resume(training.resume_from_checkpoint, output)
     if training.process_index == 0:
         report_settings(data, model, training)
     trainer, drawn = assemble(data, model, training)
@@ -179,7 +179,7 @@ def assemble(
     data: PretrainArguments, model: ModelArguments, training: RecTrainingArguments
 ) -> tuple[AdaptationTrainer, list[dict[str, Any]]]:
     """Return the trainer, and of each data directory what was drawn of it."""
-    set_seed(training.seed)
+    training.set_seed()
     directories = [open_data(name) for name in data.data_dir]
     first = directories[0]
     counts = np.zeros(len(first.catalog), dtype=np.int64)

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import HfArgumentParser, set_seed
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import HfArgumentParser
 
 from llmrec.baselines.training_events import TrainingEvents
 from llmrec.commands.arguments import parse_options
@@ -32,6 +30,8 @@ from llmrec.training.adapter_trainer import AdapterTrainer
 from llmrec.training.arguments import DataArguments, ModelArguments, RecTrainingArguments
 from llmrec.training.assemble import learn_items, new_recommender
 from llmrec.training.dataset import WindowDataset
+from llmrec.training.pairs import PairTrainer
+from llmrec.training.run_checkpoints import checkpoint_to_resume
 from llmrec.training.trainer import RecTrainer
 
 RESULT = "train_results.json"
@@ -73,7 +73,7 @@ def train(
     check_launch(training)
     check_task(data, model, training)
     output = check_output(training)
-    checkpoint = find_checkpoint(training, output)
+    checkpoint = checkpoint_to_resume(training.resume_from_checkpoint, output)
     if training.process_index == 0:
         report_settings(data, model, training)
     trainer = (pair_trainer if data.task == "pointwise" else ranking_trainer)(data, model, training, text)
@@ -94,7 +94,7 @@ def ranking_trainer(
 ) -> RecTrainer:
     """Assemble what trains on the next item of every position of a data directory's training events."""
     directory = open_data(data.data_dir)
-    set_seed(training.seed)
+    training.set_seed()
     histories, catalog = directory.histories(), directory.catalog
     learned = histories
     if data.max_train_users is not None:
@@ -128,7 +128,7 @@ def ranking_trainer(
 
 
 def check_task(data: DataArguments, model: ModelArguments, training: RecTrainingArguments) -> None:
-    """Raise ValueError if the task is unknown or an option belongs to another; judge pairs by their AUC."""
+    """Raise ValueError if the task is unknown or an option or metric belongs to another."""
     if data.task not in TASKS:
         raise ValueError(f"task {data.task!r} is not one of {', '.join(TASKS)}.")
     if model.popularity_weight is not None and not model.hybrid:
@@ -143,8 +143,7 @@ def check_task(data: DataArguments, model: ModelArguments, training: RecTraining
     for name in ("last_positions", "recency_half_life"):
         if data.task == "pointwise" and (value := getattr(data, name)) is not None:
             raise ValueError(f"{name}={value!r} is of --task ranking, whose targets have an order: leave it out.")
-    if data.task == "pointwise" and training.metric_for_best_model == "ndcg@10":
-        training.metric_for_best_model = "auc"
+    training.judge_by((PairTrainer if data.task == "pointwise" else RecTrainer).metrics_of(model.head))
 
 
 def check_launch(training: RecTrainingArguments) -> None:
@@ -179,27 +178,6 @@ def check_output(training: RecTrainingArguments) -> Path:
     return output
 
 
-def find_checkpoint(training: RecTrainingArguments, output: Path) -> str | None:
-    """Return the checkpoint folder to resume from: the one named, or with `true` the newest, if there is any."""
-    asked = training.resume_from_checkpoint
-    if asked in (None, "False", "false"):
-        return None
-    if asked in ("True", "true"):
-        newest = get_last_checkpoint(str(output)) if output.is_dir() else None
-        if newest is None and (output / CONFIG_NAME).exists():
-            raise FileExistsError(
-                f"output_dir {str(output)!r} holds an adapter but no checkpoint to resume from.\n"
-                "Training would replace it: give another folder."
-            )
-        return newest
-    if not Path(asked, TRAINER_STATE_NAME).is_file():
-        raise FileNotFoundError(
-            f"resume_from_checkpoint {asked!r} is no checkpoint: it has no {TRAINER_STATE_NAME}.\n"
-            "Give a checkpoint-N folder of an earlier run, or true for the newest."
-        )
-    return asked
-
-
 def report_settings(data: Any, model: ModelArguments, training: RecTrainingArguments) -> None:
     """Print the resolved settings, one a line."""
     for name, value in resolved_settings(data, model, training).items():
@@ -207,13 +185,12 @@ def report_settings(data: Any, model: ModelArguments, training: RecTrainingArgum
 
 
 def resolved_settings(data: Any, model: ModelArguments, training: RecTrainingArguments) -> dict[str, Any]:
-    """Return the settings, those of `transformers.TrainingArguments` that matter most among them."""
+    """Return the settings, those of `transformers.TrainingArguments` that matter most or were given among them."""
     chosen = {**vars(data), **vars(model)}
     dropouts = ("residual_dropout", "vector_dropout")
     for name in ("learning_rate", "item_learning_rate", *dropouts, "mask_seen", "num_train_epochs", "seed", "bf16"):
         chosen[name] = getattr(training, name)
-    if training.max_steps > 0:
-        chosen["max_steps"] = training.max_steps
+    chosen |= training.given
     chosen["batch"] = f"{training.per_device_train_batch_size} windows x {training.world_size} process(es)"
     return chosen
 

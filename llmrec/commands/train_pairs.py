@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from torch import Tensor
-from transformers import set_seed
 
 from llmrec.baselines.like_rates import item_log_odds, odds_without_own, overall_rate, pair_log_odds
 from llmrec.data.directory import DataDirectory
@@ -40,7 +39,7 @@ def pair_trainer(
     cases = None
     if training.eval_strategy != "no":
         cases = LabelledCases.from_directory(directory, "validation", data.max_eval_users, training.seed)
-    set_seed(training.seed)
+    training.set_seed()
     items, liked = pairs.shown_events
     counts, overall = np.bincount(items, minlength=pairs.num_items), overall_rate(liked)
     likes = starts = None

@@ -7,8 +7,9 @@ Three losses are summed, and each is logged by its own name: `loss`, of the toke
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -53,6 +54,9 @@ class AdaptationTrainer(AdapterTrainer):
         item_histories: histories of the recommender's own items, which say where they lie (`settle_items`); None leaves
             them.
     """
+
+    metrics: ClassVar[Mapping[str, bool]] = {"loss": False, "base_loss": False}
+    kind_of_cases = PackedDataset
 
     def __init__(
         self,
@@ -146,25 +150,25 @@ class AdaptationTrainer(AdapterTrainer):
     ) -> dict[str, float]:
         """Return the held-out loss per token, the mean over users, of the adapted model and of the base."""
         began = time.perf_counter()
-        adapted, base = self.held_out_losses().T
-        metrics = {f"{metric_key_prefix}_loss": adapted.mean(), f"{metric_key_prefix}_base_loss": base.mean()}
-        return self.report_evaluation({name: float(value) for name, value in metrics.items()}, began)
+        adapted, base = self.held_out_losses(eval_dataset).T
+        return self.report_evaluation({"loss": adapted.mean(), "base_loss": base.mean()}, metric_key_prefix, began)
 
     @torch.no_grad()
-    def held_out_losses(self) -> np.ndarray:
-        """Return (number of held-out users with a token asked for, 2) mean losses in nats: adapted, base.
+    def held_out_losses(self, eval_dataset: PackedDataset | None = None) -> np.ndarray:
+        """Return (number of users with a token asked for, 2) mean losses in nats: adapted, base.
 
-        What is masked is the same at every call.
+        Of the held-out users by default. What is masked is the same at every call.
         """
+        cases = self.cases_of(eval_dataset)
         language, args = self.language, self.args
         training, compared = language.training, language.compares
         language.eval()
         language.compares = True
         collator = PackedCollator(self.collator.processor, self.collator.objective, args.seed)
         sums: dict[tuple[int, int], np.ndarray] = {}
-        for begin in range(0, len(self.cases), args.per_device_eval_batch_size):
-            end = min(begin + args.per_device_eval_batch_size, len(self.cases))
-            rows = [self.cases[index] for index in range(begin, end)]
+        for begin in range(0, len(cases), args.per_device_eval_batch_size):
+            end = min(begin + args.per_device_eval_batch_size, len(cases))
+            rows = [cases[index] for index in range(begin, end)]
             batch = {name: tensor.to(args.device) for name, tensor in collator(rows).items()}
             with self.accelerator.autocast():
                 output, _ = language(**batch)

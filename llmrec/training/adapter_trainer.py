@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from peft import PeftModel, set_peft_model_state_dict
@@ -12,6 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import TrainOutput
 
 from llmrec.hub.folder import load_tables
 from llmrec.hub.names import ADAPTER_WEIGHTS
@@ -19,8 +24,9 @@ from llmrec.hub.replacing import finish
 from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
 from llmrec.training.arguments import RecTrainingArguments
-from llmrec.training.collators import LengthGroupedBatchSampler, SamplerEpoch
+from llmrec.training.collators import SamplerEpoch, WindowBatchSampler
 from llmrec.training.parameter_groups import parameter_groups
+from llmrec.training.run_checkpoints import checkpoint_to_resume, clean, discard, publish, rotate, staged_for
 from llmrec.training.same_run import check_same_run
 
 
@@ -39,6 +45,15 @@ class AdapterTrainer(Trainer):
     args: RecTrainingArguments
     model: PeftModel
     train_dataset: Any
+    metrics: ClassVar[Mapping[str, bool]]
+    """What `evaluate` reports, the default of `metric_for_best_model` first, and whether greater is better."""
+    kind_of_cases: ClassVar[type]
+    """What `evaluate` takes."""
+
+    @classmethod
+    def metrics_of(cls, head: str) -> Mapping[str, bool]:
+        """Return `metrics` of a recommender with this head."""
+        return cls.metrics
 
     def __init__(
         self,
@@ -49,6 +64,7 @@ class AdapterTrainer(Trainer):
         data_collator: Any,
         model: nn.Module | None = None,
     ) -> None:
+        args.judge_by(self.metrics_of(recommender.config.head))
         super().__init__(
             model=recommender.model if model is None else model,
             args=args,
@@ -65,7 +81,7 @@ class AdapterTrainer(Trainer):
         reader = inner(recommender.model)
         reader.rec_items.residual_dropout, reader.vector_dropout = args.residual_dropout, args.vector_dropout
         self.add_callback(SamplerEpoch)
-        if cases is not None and args.load_best_model_at_end and args.early_stopping_patience:
+        if cases is not None and args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
 
     def loss_of_step(
@@ -87,9 +103,46 @@ class AdapterTrainer(Trainer):
         processes = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
         return summed * processes / num_items_in_batch
 
-    def report_evaluation(self, metrics: dict[str, float], began: float) -> dict[str, float]:
-        """Log an evaluation, tell the callbacks and return it with its seconds, which are none of training."""
-        prefix = next(iter(metrics)).partition("_")[0]
+    def cases_of(self, eval_dataset: Any) -> Any:
+        """Return what is to be evaluated: what is given, else the trainer's own cases.
+
+        Raises:
+            TypeError: if it is given as something else than `kind_of_cases`.
+            ValueError: if there is neither.
+        """
+        cases = self.cases if eval_dataset is None else eval_dataset
+        if cases is None:
+            raise ValueError("this trainer was given no validation cases: prepare data with a validation split.")
+        if not isinstance(cases, self.kind_of_cases):
+            raise TypeError(
+                f"eval_dataset is {type(cases).__name__!r}: {type(self).__name__} evaluates "
+                f"{self.kind_of_cases.__name__}, or its own validation cases with None."
+            )
+        return cases
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse: what a trainer would return here are not recommendations.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no predict: `evaluate` cases, or ask `trainer.recommender`: recommend, score."
+        )
+
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse: it would upload the whole output folder, whatever the items' licence.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} pushes nothing: use `trainer.recommender.push_to_hub`, or `llmrec push`."
+        )
+
+    def report_evaluation(self, metrics: dict[str, float], prefix: str, began: float) -> dict[str, float]:
+        """Log an evaluation by names with a prefix, tell the callbacks and return it with its seconds."""
+        metrics = {f"{prefix}_{name}": float(value) for name, value in metrics.items()}
         metrics[f"{prefix}_runtime"] = round(time.perf_counter() - began, 2)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -97,15 +150,25 @@ class AdapterTrainer(Trainer):
         return metrics
 
     def get_train_dataloader(self) -> DataLoader:
-        """Return length-grouped batches, the same for a seed and epoch whether the run was interrupted or not."""
-        dataset = self.train_dataset
-        sampler = LengthGroupedBatchSampler(dataset.lengths, self._train_batch_size, self.args.seed)
+        """Return batches of windows, the same for a seed and epoch whether the run was interrupted or not."""
+        dataset, args = self.train_dataset, self.args
+        sampler = WindowBatchSampler(
+            dataset.lengths,
+            self._train_batch_size,
+            args.seed if args.data_seed is None else args.data_seed,
+            strategy=args.train_sampling_strategy,
+            drop_last=args.dataloader_drop_last,
+        )
         loader = DataLoader(
             dataset,
             batch_sampler=sampler,
             collate_fn=self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            multiprocessing_context=args.dataloader_multiprocessing_context,
+            in_order=args.dataloader_in_order,
         )
         self._began = time.perf_counter()
         return self.accelerator.prepare(loader)
@@ -136,6 +199,51 @@ class AdapterTrainer(Trainer):
             self._began = now
         super().log(logs, start_time)
 
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
+        """Train; resumed from a checkpoint, as if the run had not been interrupted.
+
+        Args:
+            resume_from_checkpoint: folder of a checkpoint, or True for the newest whole one of the output folder;
+                None asks `args.resume_from_checkpoint`.
+            **kwargs: those of `transformers.Trainer.train`.
+
+        Raises:
+            FileNotFoundError: if the checkpoint was not finished.
+        """
+        asked = self.args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
+        checkpoint = checkpoint_to_resume(asked, self.args.output_dir)
+        if self.args.should_save:
+            clean(Path(self.args.output_dir))
+        self.accelerator.wait_for_everyone()
+        return super().train(checkpoint, **kwargs)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write a checkpoint where resuming does not look, and give it its name last."""
+        args, state, run = self.args, self.state, Path(self.args.output_dir)
+        folder = run / f"checkpoint-{state.global_step}"
+        staged = str(staged_for(folder))
+        self.store_flos()
+        self.save_model(staged, _internal_call=True)
+        if not args.save_only_model:
+            self._save_optimizer_and_scheduler(staged)
+            self._save_scaler(staged)
+            self._save_rng_state(staged)
+        best = run / f"checkpoint-{state.best_global_step}"
+        if best == folder or best.is_dir():
+            state.best_model_checkpoint = str(best)
+        if args.should_save:
+            saved: dict[str, list[Any]] = defaultdict(list)
+            for one in (*self.callback_handler.callbacks, self.control):
+                if isinstance(one, ExportableState):
+                    saved[type(one).__name__].append(one.state())
+            state.stateful_callbacks = dict(saved)
+            state.save_to_json(str(Path(staged, TRAINER_STATE_NAME)))
+        self.accelerator.wait_for_everyone()  # every process has written what it keeps of randomness
+        if args.should_save:
+            publish(folder)
+            rotate(run, args.save_total_limit, state.best_model_checkpoint)
+        self.accelerator.wait_for_everyone()
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """Save the recommender whole; Trainer's own way pickles its arguments and forgets the item tables."""
         if self.args.should_save:
@@ -147,6 +255,10 @@ class AdapterTrainer(Trainer):
     def _load_best_model(self) -> None:
         assert self.state.best_model_checkpoint is not None
         self._load_weights(Path(self.state.best_model_checkpoint))
+        if self.args.should_save and self.args.save_total_limit == 1:  # Trainer would delete it file by file
+            for path in Path(self.args.output_dir).glob("checkpoint-*"):
+                if path.name != Path(self.state.best_model_checkpoint).name:
+                    discard(path)
 
     def _load_weights(self, folder: Path) -> None:
         """Load LoRA, head and item tables into the model that is being trained.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from transformers import TrainingArguments
+from transformers import TrainingArguments, enable_full_determinism, set_seed
 
 from llmrec.configuration import TIME_PARTS
 from llmrec.training.branches import BranchSettings
+from llmrec.training.collators import SAMPLING
 from llmrec.training.negatives import KINDS
+from llmrec.training.options import check_options, check_resolved
 
 
 @dataclass
@@ -213,11 +217,24 @@ class RecTrainingArguments(TrainingArguments):
     save_total_limit: int | None = field(
         default=2, metadata={"help": "Checkpoints kept, the best one always among them."}
     )
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the checkpoint best on validation."})
-    metric_for_best_model: str | None = field(default="ndcg@10", metadata={"help": "Validation metric that decides."})
-    greater_is_better: bool | None = field(default=True, metadata={"help": "Whether a greater metric is better."})
-    early_stopping_patience: int = field(
-        default=2, metadata={"help": "Evaluations without improvement before training stops; 0 never stops early."}
+    load_best_model_at_end: bool | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "Keep the checkpoint best on validation; by default where there is evaluation."}
+    )
+    metric_for_best_model: str | None = field(
+        default=None,
+        metadata={
+            "help": "Validation metric that decides; by default ndcg@10, for labelled pairs auc, in pretraining loss."
+        },
+    )
+    greater_is_better: bool | None = field(
+        default=None, metadata={"help": "Whether a greater metric is better; by default what that metric means."}
+    )
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata={
+            "help": "Evaluations without improvement before training stops, 0 for never; by default 2 with "
+            "--load_best_model_at_end, else 0."
+        },
     )
     mask_seen: bool = field(
         default=True, metadata={"help": "Leave items of the history out of softmax, targets and rankings."}
@@ -228,6 +245,19 @@ class RecTrainingArguments(TrainingArguments):
     )
     bf16: bool | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "Mixed precision in bfloat16; by default where the hardware computes in it."}
+    )
+    train_sampling_strategy: str = field(
+        default="group_by_length",
+        metadata={
+            "help": "Order of the windows: group_by_length (shuffled batches of similar length), random or sequential."
+        },
+    )
+    do_train: bool = field(default=True, metadata={"help": "Must stay on: training is what this does."})
+    do_eval: bool | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "Whether to evaluate during training; by default as --eval_strategy says."}
+    )
+    restore_callback_states_from_checkpoint: bool = field(
+        default=True, metadata={"help": "A resumed run goes on counting evaluations without improvement."}
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off: batches are built by llmrec."})
     dataloader_pin_memory: bool = field(default=False, metadata={"help": "Pin batches in memory, for GPUs."})
@@ -244,10 +274,72 @@ class RecTrainingArguments(TrainingArguments):
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)!r}: give at least 1 window.")
+        for name in ("item_learning_rate", "weight_decay", "early_stopping_patience"):
+            if not (getattr(self, name) or 0) >= 0:
+                raise ValueError(f"{name}={getattr(self, name)!r}: give 0 or more.")
+        self._check_length()
         self.branch_settings()  # checked before anything is loaded
-        if self.eval_strategy == "no":
-            self.load_best_model_at_end = False
+        self.given = check_options(self)
+        evaluates = self.eval_strategy != "no"
+        if self.do_eval is not None and self.do_eval != evaluates:
+            raise ValueError(
+                f"do_eval={self.do_eval!r}, but eval_strategy={str(self.eval_strategy)!r}: --eval_strategy alone says "
+                "whether to evaluate."
+            )
+        if self.load_best_model_at_end is None:
+            self.load_best_model_at_end = evaluates
+        if self.early_stopping_patience is None:
+            self.early_stopping_patience = 2 if self.load_best_model_at_end else 0
+        if self.early_stopping_patience and not self.load_best_model_at_end:
+            raise ValueError(
+                f"early_stopping_patience={self.early_stopping_patience!r} has an effect only with "
+                "load_best_model_at_end and evaluation: leave it out."
+            )
+        chosen = self.metric_for_best_model, self.greater_is_better
         super().__post_init__()
+        self.metric_for_best_model, self.greater_is_better = chosen  # for `judge_by`; Trainer's default is its own loss
+        check_resolved(self)
+
+    def _check_length(self) -> None:
+        if self.max_steps == 0 or self.max_steps < -1:
+            raise ValueError(f"max_steps={self.max_steps!r}: give 1 or more, or -1 to train for num_train_epochs.")
+        if self.max_steps < 0 and not 0 < self.num_train_epochs < math.inf:
+            raise ValueError(f"num_train_epochs={self.num_train_epochs!r}: give more than 0.")
+        if self.gradient_accumulation_steps < 1:
+            raise ValueError(f"gradient_accumulation_steps={self.gradient_accumulation_steps!r}: give at least 1.")
+        if self.train_sampling_strategy not in SAMPLING:
+            raise ValueError(
+                f"train_sampling_strategy={self.train_sampling_strategy!r} is not supported: give one of "
+                f"{', '.join(SAMPLING)}."
+            )
+        for name in ("seed", "data_seed"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 2**32:
+                raise ValueError(f"{name}={value!r} is not in [0, 2 ** 32).")
+
+    def judge_by(self, metrics: Mapping[str, bool]) -> None:
+        """Check the metric that decides, and fill in what was left open.
+
+        Args:
+            metrics: what an evaluation reports, the default first, and whether greater is better.
+
+        Raises:
+            ValueError: if the metric is none of them, or `greater_is_better` contradicts it.
+        """
+        asked = self.metric_for_best_model or next(iter(metrics))
+        name = asked.removeprefix("eval_")
+        if name not in metrics:
+            raise ValueError(f"metric_for_best_model={asked!r} is not reported: give one of {', '.join(metrics)}.")
+        if self.greater_is_better not in (None, metrics[name]):
+            raise ValueError(
+                f"greater_is_better={self.greater_is_better!r} with metric_for_best_model={asked!r}, of which "
+                f"{'greater' if metrics[name] else 'smaller'} is better: leave greater_is_better out."
+            )
+        self.metric_for_best_model, self.greater_is_better = name, metrics[name]
+
+    def set_seed(self) -> None:
+        """Seed every generator, and allow deterministic operations alone where `full_determinism` asks for them."""
+        (enable_full_determinism if self.full_determinism else set_seed)(self.seed)
 
     def branch_settings(self) -> BranchSettings:
         """Return what a candidate head is trained on."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from llmrec.evaluation.labelled_cases import LabelledCases
-from llmrec.evaluation.pair_metrics import pair_metrics
+from llmrec.evaluation.pair_metrics import PAIR_METRICS, pair_metrics
 from llmrec.models.adapter import inner
 from llmrec.ranking.candidates import CandidateScorer
 from llmrec.ranking.pairs import pair_questions, pair_scores
@@ -108,6 +108,9 @@ class PairTrainer(AdapterTrainer):
         Few-shot tuning on "will the user like …" questions: Bao et al. 2023 (TALLRec), arXiv:2305.00447.
     """
 
+    metrics: ClassVar[Mapping[str, bool]] = {"auc": True, **dict.fromkeys(PAIR_METRICS, True), "log_loss": False}
+    kind_of_cases = LabelledCases
+
     def __init__(
         self,
         recommender: Recommender,
@@ -134,9 +137,10 @@ class PairTrainer(AdapterTrainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Judge the validation pairs, all of them in every process, in float32."""
+        """Judge labelled pairs, the trainer's own by default, all of them in every process, in float32."""
+        cases = self.cases_of(eval_dataset)
         began = time.perf_counter()
         recommender = self.recommender
         scorer = CandidateScorer(recommender.model, recommender.processor, recommender.items)
-        values = pair_metrics(self.cases.labels, pair_scores(scorer, self.cases))
-        return self.report_evaluation({f"{metric_key_prefix}_{name}": float(v) for name, v in values.items()}, began)
+        values = pair_metrics(cases.labels, pair_scores(scorer, cases))
+        return self.report_evaluation(values, metric_key_prefix, began)

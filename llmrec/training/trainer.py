@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -45,6 +45,14 @@ class RecTrainer(AdapterTrainer):
     """
 
     train_dataset: WindowDataset
+    metrics: ClassVar[Mapping[str, bool]] = {f"ndcg@{CUTOFF}": True, f"hit@{CUTOFF}": True, "mrr": True}
+    kind_of_cases = Cases
+
+    @classmethod
+    def metrics_of(cls, head: str) -> Mapping[str, bool]:
+        """Return the metrics of the scores that decide, and where a candidate head re-ranks also the dual head's."""
+        by_dual = {} if head == "dual" else {f"dual_{name}": greater for name, greater in cls.metrics.items()}
+        return {**cls.metrics, **by_dual}
 
     def __init__(
         self,
@@ -108,9 +116,18 @@ class RecTrainer(AdapterTrainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Rank the whole catalogue for the validation cases, shared over processes, in float32."""
-        if self.cases is None:
-            raise ValueError("this trainer was given no validation cases: prepare data with a validation split.")
+        """Rank the whole catalogue for the cases, shared over processes, in float32.
+
+        The popularity weight is chosen on the trainer's own validation cases alone; others are ranked with the one that
+        the recommender has.
+
+        Args:
+            eval_dataset: cases; None takes the trainer's own.
+            ignore_keys: nothing here.
+            metric_key_prefix: what the names of the metrics start with.
+        """
+        cases = self.cases_of(eval_dataset)
+        weights = self.popularity_weights if cases is self.cases else (self.recommender.popularity_weight,)
         began = time.perf_counter()
         self.model.eval()
         shard = (self.accelerator.process_index, self.accelerator.num_processes)
@@ -118,10 +135,10 @@ class RecTrainer(AdapterTrainer):
         scorer = self.recommender.scorer(self.args.per_device_eval_batch_size, shard, progress)
         assert isinstance(scorer, DualScorer)  # without candidates
         self.recommender.popularity_weight, by_dual = best_popularity_weight(
-            scorer.states(self.cases),
+            scorer.states(cases),
             inner(self.recommender.model),
-            self.cases,
-            self.popularity_weights,
+            cases,
+            weights,
             self.args.mask_seen,
             CUTOFF,
         )
@@ -131,18 +148,18 @@ class RecTrainer(AdapterTrainer):
             cascade = self.recommender.scorer(
                 self.args.per_device_eval_batch_size, shard, progress, self.args.num_proposed, self.args.mask_seen
             )
-            part = score_ranks(cascade, self.cases, self.args.mask_seen)
-            ranks = collect(gather_object([part]), len(self.cases)).ranks
-            per_user[""] = user_metrics(ranks, self.cases, [CUTOFF])
+            part = score_ranks(cascade, cases, self.args.mask_seen)
+            ranks = collect(gather_object([part]), len(cases)).ranks
+            per_user[""] = user_metrics(ranks, cases, [CUTOFF])
         self.model.train()
         metrics = {
-            f"{metric_key_prefix}_{head}{name}": float(values[name].to_numpy().mean())
+            f"{head}{name}": float(values[name].to_numpy().mean())
             for head, values in per_user.items()
-            for name in (f"ndcg@{CUTOFF}", f"hit@{CUTOFF}", "mrr")
+            for name in self.metrics
         }
         if self.recommender.config.hybrid:
-            metrics[f"{metric_key_prefix}_popularity_weight"] = self.recommender.popularity_weight
-        return self.report_evaluation(metrics, began)
+            metrics["popularity_weight"] = self.recommender.popularity_weight
+        return self.report_evaluation(metrics, metric_key_prefix, began)
 
     def _load_weights(self, folder: Path) -> None:
         super()._load_weights(folder)

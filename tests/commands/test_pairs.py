@@ -15,6 +15,8 @@ from small_data import items_frame
 from tiny_recommenders import rec_model
 
 from llmrec.commands.main import run
+from llmrec.commands.train import train_parser
+from llmrec.commands.train_pairs import pair_trainer
 from llmrec.data.directory import DataDirectory
 from llmrec.evaluation.labelled_cases import LabelledCases
 from llmrec.ranking.candidates import CandidateScorer, Question
@@ -133,6 +135,23 @@ def one_by_one(recommender: Recommender, events: list[dict]) -> float:
     row = processor.read(items[:-1], blocks, processor.windows(blocks)[-1])
     scorer = CandidateScorer(recommender.model, processor, recommender.items)
     return scorer.scores([Question(row, items[-1:], np.array([len(row.items) - 1]))])[0].item()
+
+
+def test_the_trainer_judges_the_pairs_that_are_given(checkpoints, likes, tmp_path):
+    files = ["--data_dir", str(likes), "--base_model", str(checkpoints["bert"]), "--output_dir", str(tmp_path)]
+    trainer = pair_trainer(*train_parser().parse_args_into_dataclasses([*files, "--task", "pointwise", *HEAD, *SMALL]))
+    assert (trainer.args.metric_for_best_model, trainer.args.greater_is_better) == ("auc", True)
+    own = trainer.evaluate()
+    cases = LabelledCases.from_directory(DataDirectory.open(likes), "test")
+    recommender = trainer.recommender
+    scores = pair_scores(CandidateScorer(recommender.model, recommender.processor, recommender.items), cases)
+    metrics = trainer.evaluate(cases, metric_key_prefix="test")
+    assert metrics["test_auc"] == pytest.approx(roc_auc_score(cases.labels, scores))
+    assert {name.removeprefix("test_") for name in metrics} == {name.removeprefix("eval_") for name in own}
+    assert {name.removeprefix("eval_") for name in own} >= set(trainer.metrics)
+    assert metrics["test_log_loss"] != own["eval_log_loss"]
+    with pytest.raises(TypeError, match="PairTrainer evaluates LabelledCases"):
+        trainer.evaluate(trainer.train_dataset)
 
 
 def test_few_shot_tells_sizes_and_seeds_apart(checkpoints, likes, tmp_path):

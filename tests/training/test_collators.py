@@ -14,7 +14,7 @@ from llmrec.text.batch import Pass
 from llmrec.text.processor import Processor
 from llmrec.text.serializer import Serializer
 from llmrec.text.template import PromptTemplate
-from llmrec.training.collators import LengthGroupedBatchSampler, WindowCollator
+from llmrec.training.collators import WindowBatchSampler, WindowCollator
 from llmrec.training.losses import IGNORED
 
 LENGTHS = np.random.default_rng(0).integers(5, 200, size=203)
@@ -23,7 +23,7 @@ LENGTHS = np.random.default_rng(0).integers(5, 200, size=203)
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 9), st.integers(1, 4), st.integers(0, 3))
 def test_every_window_is_drawn_once_in_batches_that_are_full_but_the_last(lengths, batch_size, pool, epoch):
-    sampler = LengthGroupedBatchSampler(lengths, batch_size, seed=1, pool_batches=pool)
+    sampler = WindowBatchSampler(lengths, batch_size, seed=1, pool_batches=pool)
     sampler.set_epoch(epoch)
     batches = list(sampler)
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
@@ -33,7 +33,7 @@ def test_every_window_is_drawn_once_in_batches_that_are_full_but_the_last(length
 
 def test_the_order_depends_on_seed_and_epoch_alone():
     def order(seed: int, epoch: int) -> list[list[int]]:
-        sampler = LengthGroupedBatchSampler(LENGTHS, 8, seed)
+        sampler = WindowBatchSampler(LENGTHS, 8, seed)
         sampler.set_epoch(epoch)
         torch.manual_seed(np.random.randint(99))
         return list(sampler)
@@ -49,7 +49,7 @@ def test_windows_of_similar_length_meet():
     def padded(batches) -> int:
         return sum(max(LENGTHS[batch]) * len(batch) for batch in batches)
 
-    grouped = padded(LengthGroupedBatchSampler(LENGTHS, 8, seed=0))
+    grouped = padded(WindowBatchSampler(LENGTHS, 8, seed=0))
     shuffled = np.random.default_rng(0).permutation(len(LENGTHS)).tolist()
     assert grouped < 1.1 * LENGTHS.sum() < padded([shuffled[begin : begin + 8] for begin in range(0, 203, 8)])
 
@@ -58,7 +58,7 @@ def test_windows_of_similar_length_meet():
 @pytest.mark.parametrize("num_windows", [203, 200, 7])
 def test_no_window_is_lost_between_processes(num_processes, num_windows):
     for epoch in range(5):
-        sampler = LengthGroupedBatchSampler(LENGTHS[:num_windows], 8, seed=0)
+        sampler = WindowBatchSampler(LENGTHS[:num_windows], 8, seed=0)
         sampler.set_epoch(epoch)
         shards = [list(BatchSamplerShard(sampler, num_processes, index)) for index in range(num_processes)]
         assert len({len(shard) for shard in shards}) == 1
@@ -71,7 +71,7 @@ def test_no_window_is_lost_between_processes(num_processes, num_windows):
 @pytest.mark.parametrize("epoch", [0, 2])
 def test_a_resumed_epoch_goes_on_where_it_stopped(done, epoch):
     def loader():
-        sampler = LengthGroupedBatchSampler(LENGTHS, 8, seed=0)
+        sampler = WindowBatchSampler(LENGTHS, 8, seed=0)
         return prepare_data_loader(DataLoader(range(203), batch_sampler=sampler, collate_fn=list), put_on_device=False)
 
     whole = loader()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import shlex
@@ -83,6 +84,12 @@ def test_loss_and_perplexity_are_those_of_stock_transformers(with_head, data, tm
     by_user = stock_losses(family, checkpoint, trainer)
     assert any(sum(one.user == user for row in trainer.cases.rows for one in row) > 1 for user in by_user)
     expected = np.mean([np.mean(losses) for losses in by_user.values() if losses])
+    own = trainer.evaluate()
+    assert own["eval_loss"] == pytest.approx(expected, abs=1e-5) and own["eval_base_loss"] == own["eval_loss"]
+    others = copy.copy(trainer.cases)
+    others.rows = others.rows[:1]
+    losses = trainer.held_out_losses(others)
+    assert trainer.evaluate(others, metric_key_prefix="test")["test_loss"] == losses[:, 0].mean() != own["eval_loss"]
     assert run("pretrain", [*options, "--output_dir", str(tmp_path / "run")]) == 0
     results = json.loads((tmp_path / "run" / "pretrain_results.json").read_text())
     assert results["base_head"] == "the checkpoint's own"

@@ -13,6 +13,7 @@ from accelerate.data_loader import BatchSamplerShard, prepare_data_loader
 from safetensors.torch import load_file
 from small_data import data_directory
 from tiny_recommenders import randomise, rec_model, tiny_recommender
+from tiny_trainers import assert_equal_weights, make_trainer, trained_weights
 from torch.utils.data import DataLoader
 
 from llmrec.data.directory import DataDirectory
@@ -21,7 +22,7 @@ from llmrec.evaluation.evaluator import evaluate_system, user_metrics
 from llmrec.recommender import Recommender
 from llmrec.text.batch import Branch
 from llmrec.training.arguments import RecTrainingArguments
-from llmrec.training.collators import LengthGroupedBatchSampler
+from llmrec.training.collators import WindowBatchSampler
 from llmrec.training.dataset import WindowDataset
 from llmrec.training.losses import IGNORED, candidate_softmax
 from llmrec.training.popularity import POPULARITY_WEIGHTS
@@ -35,53 +36,6 @@ def data(tmp_path_factory) -> DataDirectory:
 
 
 NOTHING_DROPPED = {"residual_dropout": 0.0, "vector_dropout": 0.0}
-
-
-def make_trainer(
-    checkpoint: Path,
-    data: DataDirectory,
-    output: Path,
-    *,
-    seed: int = 0,
-    kind: type[RecTrainer] = RecTrainer,
-    num_windows: int | None = None,
-    model: dict[str, Any] | None = None,
-    weight: float | None = None,
-    **settings: Any,
-) -> RecTrainer:
-    """A trainer with everything random switched on: dropout in backbone, LoRA and residuals."""
-    recommender = tiny_recommender(checkpoint, data.catalog, seed, **{"lora_dropout": 0.1, **(model or {})})
-    dataset = WindowDataset(data.histories(), data.catalog, recommender.processor)
-    if num_windows is not None:
-        dataset.windows, dataset.lengths = dataset.windows[:num_windows], dataset.lengths[:num_windows]
-    defaults = {
-        "per_device_train_batch_size": 3,
-        "num_train_epochs": 3,
-        "residual_dropout": 0.3,
-        "bf16": False,
-        "disable_tqdm": True,
-        "eval_strategy": "no",
-        "save_strategy": "no",
-        "save_total_limit": None,
-        "logging_steps": 1,
-    }
-    args = RecTrainingArguments(output_dir=str(output), **{**defaults, **settings})
-    cases = None
-    if args.eval_strategy != "no":
-        cases = Cases.from_histories(data.histories(), data.catalog, "validation")
-    return kind(recommender, args, dataset, cases, weight)
-
-
-def trained_weights(trainer: RecTrainer) -> dict[str, torch.Tensor]:
-    """LoRA, head and item tables, copied."""
-    named = trainer.recommender.model.named_parameters()
-    return {name: weight.detach().clone() for name, weight in named if weight.requires_grad}
-
-
-def assert_equal_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    assert one.keys() == other.keys()
-    different = [name for name in one if not torch.equal(one[name], other[name])]
-    assert not different
 
 
 @pytest.mark.parametrize("family", ["bert", "llama", "gpt2"])
@@ -204,7 +158,7 @@ class ShardTrainer(RecTrainer):
     """Sees the batches of the first of two processes, wrapped as accelerate wraps them there."""
 
     def get_train_dataloader(self) -> DataLoader:
-        sampler = LengthGroupedBatchSampler(self.train_dataset.lengths, self._train_batch_size, self.args.seed)
+        sampler = WindowBatchSampler(self.train_dataset.lengths, self._train_batch_size, self.args.seed)
         loader = DataLoader(
             self.train_dataset, batch_sampler=BatchSamplerShard(sampler, 2, 0), collate_fn=self.data_collator
         )
@@ -319,6 +273,24 @@ def test_the_popularity_weight_best_on_validation_is_kept(checkpoints, data, tmp
     assert len(set(values.values())) > 2  # the weight matters here
     assert chosen == max(values, key=values.get) == metrics["eval_popularity_weight"]
     assert metrics["eval_ndcg@10"] == pytest.approx(values[chosen])
+
+
+def test_the_cases_that_are_given_are_ranked_and_nothing_is_chosen_on_them(checkpoints, data, tmp_path):
+    trainer = with_counts(make_trainer(checkpoints["bert"], data, tmp_path, **LOOKS))
+    own = trainer.evaluate()
+    chosen = trainer.recommender.popularity_weight
+    trainer.recommender.popularity_weight = served = 0.5 if chosen != 0.5 else 0.75
+    test = Cases.from_histories(data.histories(), data.catalog, "test")
+    metrics = trainer.evaluate(test, metric_key_prefix="of_test")
+    ranks = evaluate_system(trainer.recommender.scorer(), test, True)
+    assert metrics["of_test_ndcg@10"] == pytest.approx(np.where(ranks <= 10, 1 / np.log2(ranks + 1), 0).mean())
+    assert metrics["of_test_mrr"] == pytest.approx((1 / ranks).mean()) != pytest.approx(own["eval_mrr"])
+    assert metrics["of_test_popularity_weight"] == trainer.recommender.popularity_weight == served
+    assert all(name.startswith("of_test_") or name in ("epoch", "step") for name in metrics)
+    trainer.cases = None
+    assert trainer.evaluate(test)["eval_mrr"] == metrics["of_test_mrr"]
+    with pytest.raises(TypeError, match="eval_dataset is 'DataDirectory': RecTrainer evaluates Cases, or its own"):
+        trainer.evaluate(data)
 
 
 def test_a_given_popularity_weight_stays(checkpoints, data, tmp_path):
