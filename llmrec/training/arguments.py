@@ -336,6 +336,15 @@ class RecTrainingArguments(TrainingArguments):
                 f"{'greater' if metrics[name] else 'smaller'} is better: leave greater_is_better out."
             )
         self.metric_for_best_model, self.greater_is_better = name, metrics[name]
+        if self.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy"):  # their own default is that smaller is better
+            mode = "max" if metrics[name] else "min"
+            given = {"mode": mode, **(self.lr_scheduler_kwargs or {})}
+            if given["mode"] != mode:
+                raise ValueError(
+                    f"lr_scheduler_kwargs={self.lr_scheduler_kwargs!r} with metric_for_best_model={asked!r}: its mode "
+                    f"is {mode!r}: leave mode out."
+                )
+            self.lr_scheduler_kwargs = given
 
     def set_seed(self) -> None:
         """Seed every generator, and allow deterministic operations alone where `full_determinism` asks for them."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 from small_data import data_directory
 from tiny_trainers import assert_equal_weights, make_trainer, trained_weights
-from transformers import TrainingArguments
+from transformers import TrainingArguments, get_scheduler
 
 from llmrec.commands.main import run
 from llmrec.commands.pretrain import pretrain_parser
@@ -160,6 +160,19 @@ def test_what_is_better_follows_the_metric(asked):
     assert (default.metric_for_best_model, default.greater_is_better) == ("auc", True)
     with pytest.raises(ValueError, match="of which smaller is better: leave greater_is_better out"):
         arguments(metric_for_best_model=asked, greater_is_better=True).judge_by(metrics)
+
+
+@pytest.mark.parametrize("kind", ["reduce_lr_on_plateau", "greedy"])
+def test_a_schedule_that_waits_for_a_better_metric_knows_what_is_better(kind):
+    for greater, mode in ((True, "max"), (False, "min")):
+        waiting = arguments(lr_scheduler_type=kind, lr_scheduler_kwargs={"factor": 0.5})
+        waiting.judge_by({"any": greater})
+        assert waiting.lr_scheduler_kwargs == {"factor": 0.5, "mode": mode}
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        assert get_scheduler(kind, optimizer, scheduler_specific_kwargs=waiting.lr_scheduler_kwargs).mode == mode
+        waiting.judge_by({"any": greater})  # the command asks, then the trainer
+    with pytest.raises(ValueError, match="its mode is 'max': leave mode out"):
+        arguments(lr_scheduler_type=kind, lr_scheduler_kwargs={"mode": "min"}).judge_by({"ndcg@10": True})
 
 
 POINTWISE = ["--task", "pointwise", "--head", "cross"]
