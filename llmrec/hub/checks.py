@@ -42,7 +42,7 @@ FREE = {
 """Settings of peft that an adapter may choose; `check_adapter_config` looks at those that matter."""
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 COMMIT = re.compile(r"[0-9a-f]{7,64}")
-LAYER_NAME = re.compile(r"[A-Za-z_]\w*")
+LAYER_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 
 
 def check_folder(folder: Path, catalog: bool = True) -> None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ def save_folder(
             # save_embedding_layers="auto" would ask the Hub for the base's configuration at every save
             model.save_pretrained(str(staged), save_embedding_layers=False)
             (staged / CARD).unlink(missing_ok=True)  # peft's names the base by its path on this machine
-            _rewrite_adapter_config(staged / ADAPTER_CONFIG, config)
+            _rewrite_adapter_config(staged / ADAPTER_CONFIG, config, model.targeted_module_names)
         else:
             save_merged(staged, model)
         config.save(staged)
@@ -153,10 +153,14 @@ def weights_name(config: RecommenderConfig) -> str:
     return BACKBONE_WEIGHTS if config.merged else ADAPTER_WEIGHTS
 
 
-def _rewrite_adapter_config(path: Path, config: RecommenderConfig) -> None:
-    """Sort peft's sets, whose order differs between processes, and name the base as the folder does."""
+def _rewrite_adapter_config(path: Path, config: RecommenderConfig, layers: Sequence[str]) -> None:
+    """Sort peft's sets, whose order differs between processes, and name the base as the folder does.
+
+    A regular expression for the adapted layers becomes their names: nobody should have to run it on loading.
+    """
     values = read_json(path)
-    values["target_modules"] = sorted(values["target_modules"])
+    targets = values["target_modules"]
+    values["target_modules"] = sorted(layers if isinstance(targets, str) else targets)
     values["base_model_name_or_path"] = config.base_model
     values["revision"] = config.base_revision
     write_json(values, path)

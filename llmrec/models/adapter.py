@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +20,98 @@ from llmrec.models.modeling import RecModel
 
 HEADS = ("rec_head", "candidate_head", "rec_time")
 """Names of heads and embedding of time in `modules_to_save`: peft matches by suffix, so none may end another's name."""
+PLAIN_NAME = re.compile(r"\w+(\.\w+)*")
+"""Name of a module, or an ending of one."""
 
 
-def linear_names(backbone: PreTrainedModel) -> list[str]:
-    """Return the last parts of the names of the backbone's linear layers, sorted."""
-    layers = [name for name, layer in backbone.named_modules() if isinstance(layer, (nn.Linear, Conv1D))]
-    return sorted({name.rsplit(".", 1)[-1] for name in layers})
+def linear_names(backbone: nn.Module) -> list[str]:
+    """Return the shortest endings of names that name linear layers of the backbone and nothing else, sorted.
+
+    peft adapts every module whose name ends in a target, and a linear layer in a list ends in its number, as decoder
+    layers do: it goes by more of its name.
+    """
+    linear, others = _modules(backbone)
+    taken = {ending for name in others for ending in _endings(name)}
+    free = ([ending for ending in _endings(name) if ending not in taken and not ending[0].isdigit()] for name in linear)
+    return sorted({endings[0] for endings in free if endings})
 
 
-def target_modules(backbone: PreTrainedModel, asked: list[str] | None) -> list[str]:
+def target_modules(backbone: PreTrainedModel, asked: str | Sequence[str] | None) -> list[str]:
     """Choose the layers LoRA adapts: those asked for, else peft's default for the architecture, else all linear ones.
 
+    Args:
+        backbone: The checkpoint's model.
+        asked: Endings of names of linear layers, regular expressions that match whole names of them, or `all-linear`;
+            None chooses by architecture.
+
+    Returns:
+        Plain endings of names, which say the same to peft and run no expression.
+
     Raises:
-        ValueError: if a name is none of the backbone's linear layers.
+        ValueError: if something asked for names no linear layer, or others too.
     """
     available = linear_names(backbone)
-    if asked == ["all-linear"]:
+    if asked in ("all-linear", ["all-linear"]):
         return available
-    usual = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(backbone.config.model_type)
-    chosen = asked or (usual if isinstance(usual, list) else available)
-    if asked and (unknown := sorted(set(asked) - set(available))):
+    if not asked:
+        usual: Any = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(backbone.config.model_type)
+        known = [name for name in usual if _names_linear(backbone, name)] if isinstance(usual, list) else []
+        return sorted(known or available)
+    entries = [asked] if isinstance(asked, str) else list(asked)
+    patterns = [each for each in entries if not PLAIN_NAME.fullmatch(each)]
+    names = {each for each in entries if each not in patterns}
+    unknown = sorted(name for name in names if not _names_linear(backbone, name))
+    for pattern in patterns:
+        found = _linear_matching(backbone, pattern)
+        names |= found
+        unknown += [] if found else [pattern]
+    if unknown:
         raise ValueError(f"lora_target_modules {unknown!r}: the backbone's linear layers are {', '.join(available)}.")
-    return sorted(chosen)
+    return sorted(names)
 
 
-def add_adapter(model: RecModel, rank: int, alpha: int, dropout: float, targets: list[str] | None = None) -> PeftModel:
+def _modules(backbone: nn.Module) -> tuple[list[str], list[str]]:
+    """Return the names of the linear layers, and of all other modules but the backbone itself."""
+    linear, others = [], []
+    for name, module in backbone.named_modules():
+        if name:
+            (linear if isinstance(module, (nn.Linear, Conv1D)) else others).append(name)
+    return linear, others
+
+
+def _endings(name: str) -> list[str]:
+    """Return the endings of a dotted name, the shortest first.
+
+    >>> _endings("layers.0.query")
+    ['query', '0.query', 'layers.0.query']
+    """
+    parts = name.split(".")
+    return [".".join(parts[begin:]) for begin in reversed(range(len(parts)))]
+
+
+def _names_linear(backbone: nn.Module, ending: str) -> bool:
+    linear, others = _modules(backbone)
+    return any(ending in _endings(name) for name in linear) and not any(ending in _endings(name) for name in others)
+
+
+def _linear_matching(backbone: nn.Module, pattern: str) -> set[str]:
+    """Return the linear layers whose whole name matches, by the short ending where it names no other layer."""
+    linear, _ = _modules(backbone)
+    try:
+        matched = {name for name in linear if re.fullmatch(pattern, name)}
+    except re.error as error:
+        raise ValueError(
+            f"lora_target_modules {pattern!r} is neither the name of a layer nor a regular expression: {error}.\n"
+            "Give names of linear layers, an expression for their whole names, or all-linear."
+        ) from None
+    short = {ending: {name for name in linear if ending in _endings(name)} for ending in linear_names(backbone)}
+    whole = {ending for ending, layers in short.items() if layers <= matched}
+    return whole | {name for name in matched if not any(name in short[ending] for ending in whole)}
+
+
+def add_adapter(
+    model: RecModel, rank: int, alpha: int, dropout: float, targets: str | Sequence[str] | None = None
+) -> PeftModel:
     """Wrap the model with a fresh LoRA adapter; head and item tables are trained whole.
 
     Args:
@@ -50,7 +119,7 @@ def add_adapter(model: RecModel, rank: int, alpha: int, dropout: float, targets:
         rank: width of the update, r.
         alpha: scale of the update, times 1 / r.
         dropout: on the adapter's input, in training.
-        targets: names of linear layers; None chooses by architecture.
+        targets: as `target_modules` takes them.
     """
     config = LoraConfig(
         r=rank,

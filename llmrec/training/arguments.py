@@ -152,7 +152,10 @@ class ModelArguments:
     lora_dropout: float = field(default=0.0, metadata={"help": "Dropout on the adapter's input."})
     lora_target_modules: list[str] | None = field(
         default=None,
-        metadata={"help": "Names of linear layers to adapt, or all-linear; by default peft's choice for the model."},
+        metadata={
+            "help": "Names of linear layers to adapt, a regular expression of their whole names, or all-linear; by "
+            "default peft's choice for the model."
+        },
     )
     attention_dropout: float | None = field(
         default=None,

@@ -4,14 +4,18 @@ import json
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from tiny_checkpoints import HIDDEN_SIZE, byte_pairs
 from tiny_recommenders import randomise, rec_model, tiny_recommender
+from transformers.models.gemma3n import Gemma3nTextConfig, Gemma3nTextModel
 
 from llmrec.checkpoints import Checkpoint
 from llmrec.models.adapter import add_adapter, inner, linear_names, load_adapter, target_modules
 from llmrec.models.backbone import load_backbone
 from llmrec.models.items import ItemTable
 from llmrec.models.modeling import RecModel
+from llmrec.recommender import Recommender
 
 BERT = ["dense", "key", "query", "value"]
 LLAMA = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
@@ -57,6 +61,73 @@ def test_the_order_asked_for_does_not_matter(backbones):
 def test_unknown_layers_are_refused_and_the_known_ones_named(backbones, asked):
     with pytest.raises(ValueError, match=r"lora_target_modules .*linear layers are dense, key, query, value"):
         target_modules(backbones["bert"], asked)
+
+
+@pytest.mark.parametrize("asked", ["q_proj(", ["key", "(.*"]])
+def test_what_is_no_expression_is_refused(backbones, asked):
+    with pytest.raises(ValueError, match=r"neither the name of a layer nor a regular expression: .*\nGive names"):
+        target_modules(backbones["bert"], asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        ("query", ["query"]),
+        ("all-linear", BERT),
+        (r".*\.(query|key)", ["key", "query"]),
+        ([r".*\.(query|key)", "value"], ["key", "query", "value"]),
+        ([r".*self\.query", "attention.output.dense"], ["attention.output.dense", "query"]),
+        (r"encoder\.layer\.1\..*key", ["encoder.layer.1.attention.self.key"]),
+    ],
+)
+def test_an_expression_becomes_the_names_of_the_layers_that_peft_would_match(backbones, asked, names):
+    assert target_modules(backbones["bert"], asked) == names
+
+
+def adapted_layers(model: torch.nn.Module) -> set[str]:
+    return {name.split(".backbone.")[1].split(".lora_A")[0] for name, _ in model.named_parameters() if "lora_A" in name}
+
+
+@pytest.mark.parametrize("asked", [r"backbone\..*\.1\..*(key|value)", "all-linear", {"query", "key"}])
+def test_targets_of_a_caller_are_saved_as_plain_names_of_the_same_layers(checkpoints, tmp_path, asked):
+    """peft takes a string as an expression; a folder's is refused, for peft would run it on loading."""
+    model = tiny_recommender(checkpoints["bert"])
+    bare = model.model.unload()
+    bare.rec_items.requires_grad_(False)
+    config = LoraConfig(r=4, target_modules=asked, modules_to_save=["rec_head"])
+    recommender = Recommender(
+        get_peft_model(bare, config), model.processor, model.items, model.config, model.checkpoint
+    )
+    randomise(recommender).save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
+    assert isinstance(saved, list) and saved == sorted(saved)
+    loaded = Recommender.from_pretrained(tmp_path)
+    assert adapted_layers(loaded.model) == adapted_layers(recommender.model)
+    history = [{"item_id": "i01"}, {"item_id": "i02"}]
+    assert loaded.score(history, ["i03", "i04"]) == recommender.score(history, ["i03", "i04"])
+
+
+def test_a_linear_layer_in_a_list_is_not_taken_for_a_decoder_layer(checkpoints, tmp_path):
+    """Gemma 3n has lists of linear layers, whose names end in a number, as those of its decoder layers do."""
+    base = tmp_path / "gemma3n"
+    tokenizer = byte_pairs("llama")
+    tokenizer.save_pretrained(base)
+    size = {"vocab_size": len(tokenizer), "vocab_size_per_layer_input": len(tokenizer), "hidden_size": HIDDEN_SIZE}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "laurel_rank": 4}
+    layers = {"num_hidden_layers": 3, "layer_types": ["full_attention"] * 3, "activation_sparsity_pattern": [0.0] * 3}
+    config = Gemma3nTextConfig(
+        **size, **heads, **layers, intermediate_size=64, hidden_size_per_layer_input=8, num_kv_shared_layers=0
+    )
+    model = Gemma3nTextModel(config)
+    model.save_pretrained(base)
+    names = target_modules(model, None)
+    assert {"q_proj", "down_proj", "altup_projections.0"} < set(names) and not {"0", "1", "2"} & set(names)
+    linear = {name for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)}
+    recommender = tiny_recommender(base)
+    assert adapted_layers(recommender.model) == linear
+    recommender.save_pretrained(tmp_path / "run")
+    loaded = Recommender.from_pretrained(tmp_path / "run")
+    assert adapted_layers(loaded.model) == linear
 
 
 @pytest.mark.parametrize("hybrid", [True, False])
