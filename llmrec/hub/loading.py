@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
 from llmrec.checkpoints import Checkpoint, resolve_checkpoint
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
 from llmrec.hub.folder import load_tables, read_item_embeddings
-from llmrec.hub.merged import load_adaptation, load_heads
-from llmrec.hub.names import ITEMS
+from llmrec.hub.merged import HEAD_WEIGHTS, load_adaptation, load_heads
+from llmrec.hub.names import ADAPTER_WEIGHTS, ITEMS
 from llmrec.models.adapter import load_adapter
 from llmrec.models.backbone import load_backbone, load_tokenizer
 from llmrec.models.candidate_heads import empty_candidate_head
@@ -64,7 +65,7 @@ def load_model(
     table = ItemTable(text, config.hybrid, popularity_weight=config.popularity_weight, like_odds=odds)
     if own is not None:
         load_tables(folder, table, config)
-    head = empty_candidate_head(config.head, backbone.config.hidden_size)
+    head = empty_candidate_head(config.head, backbone.config, saved_head(folder, config))
     model: Any = RecModel.from_backbone(backbone, config.pooling, table, head, config.time_embedding)
     if config.merged:
         load_heads(folder, model)
@@ -72,6 +73,12 @@ def load_model(
     else:
         model = load_adapter(model, folder)
     return model, processor, catalog
+
+
+def saved_head(folder: Path, config: RecommenderConfig) -> set[str]:
+    """Return the names of the weights of the folder's candidate head."""
+    with safe_open(folder / (HEAD_WEIGHTS if config.merged else ADAPTER_WEIGHTS), framework="pt") as file:
+        return {name.partition("candidate_head.")[2] for name in file.keys() if "candidate_head." in name}  # noqa: SIM118
 
 
 def base_checkpoint(folder: Path, config: RecommenderConfig, base_model: str | None, token: str | None) -> Checkpoint:

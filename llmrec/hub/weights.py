@@ -18,7 +18,7 @@ from llmrec.configuration import RecommenderConfig
 from llmrec.formatting import printable
 from llmrec.hub.names import ADAPTER_WEIGHTS
 from llmrec.models.adapter import HEADS
-from llmrec.models.candidate_heads import empty_candidate_head
+from llmrec.models.candidate_heads import CrossHead
 from llmrec.models.heads import DualHead
 from llmrec.models.time import TimeEmbedding
 from llmrec.untrusted import LIMITS, check_count
@@ -38,7 +38,7 @@ def check_heads(path: Path, config: RecommenderConfig) -> None:
     """
     heads = {
         "rec_head": DualHead(1),
-        "candidate_head": empty_candidate_head(config.head, 1),
+        "candidate_head": CrossHead(1) if config.head == "cross" else None,  # a verbalizer's are seen on loading
         "rec_time": TimeEmbedding(1, config.time_embedding) if config.time_embedding else None,
     }
     wanted = {f"{name}.{key}" for name, head in heads.items() if head is not None for key in head.state_dict()}

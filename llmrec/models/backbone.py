@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, Cache, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoTokenizer, Cache, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from llmrec.checkpoints import Checkpoint
@@ -174,26 +174,6 @@ def load_with_head(kind: Any, checkpoint: Checkpoint) -> Any:
         attn_implementation=None,  # none that its config names, which may be code to download
         output_loading_info=True,
     )
-
-
-@torch.no_grad()
-def output_vectors(backbone: PreTrainedModel, checkpoint: Checkpoint, tokens: list[int]) -> Tensor:
-    """Return the rows (number of tokens, D) of a decoder's output matrix: a token's logit is its row times the state.
-
-    Raises:
-        ValueError: if the checkpoint was saved without that matrix.
-    """
-    if backbone.config.tie_word_embeddings:
-        embeddings: Any = backbone.get_input_embeddings()
-        return embeddings.weight[tokens].detach().clone()
-    whole, report = load_with_head(AutoModelForCausalLM, checkpoint)
-    if report["missing_keys"]:  # they would be random numbers
-        missing = ", ".join(sorted(report["missing_keys"]))
-        raise ValueError(
-            f"{checkpoint.name!r} was saved without {missing}: it predicts no token.\n"
-            "Use the cross head, or give the checkpoint with its language-model head."
-        )
-    return whole.get_output_embeddings().weight[tokens].detach().clone()
 
 
 @torch.no_grad()

@@ -17,8 +17,8 @@ from llmrec.data.catalog import Catalog
 from llmrec.hub.checks import check_folder
 from llmrec.hub.item_space import SavedItemSpace, read_item_space
 from llmrec.models.adapter import add_adapter, continue_adapter, inner
-from llmrec.models.backbone import is_causal, load_backbone, load_tokenizer, output_vectors
-from llmrec.models.candidate_heads import CrossHead, VerbalizerHead, answer_token
+from llmrec.models.backbone import is_causal, load_backbone, load_tokenizer
+from llmrec.models.candidate_heads import CrossHead, VerbalizerHead, answer_token, verbalizer_head
 from llmrec.models.items import ItemTable
 from llmrec.models.modeling import RecModel
 from llmrec.ranking.item_index import encode_catalog
@@ -182,7 +182,8 @@ def new_candidate_head(
     """Return the head that scores candidates, as it starts, or None where the dual head is all there is.
 
     Raises:
-        ValueError: if a verbalizer is asked of an encoder, or its answers are no tokens of the vocabulary.
+        ValueError: if a verbalizer is asked of an encoder, its answers are no tokens of the vocabulary, or its scores
+            would not be those of the checkpoint's language model.
     """
     if arguments.head == "dual":
         return None
@@ -194,5 +195,4 @@ def new_candidate_head(
             "Use the cross head, or give a decoder."
         )
     tokens = [answer_token(processor.tokenizer, word) for word in processor.serializer.template.answers]
-    yes, no = output_vectors(backbone, checkpoint, tokens)
-    return VerbalizerHead(yes - no)
+    return verbalizer_head(backbone, checkpoint, tokens)

@@ -11,9 +11,7 @@ import torch
 from small_data import START, items_frame
 from tiny_recommenders import randomise, rec_model, tiny_recommender
 
-from llmrec.checkpoints import resolve_checkpoint
 from llmrec.data.catalog import Catalog
-from llmrec.models.backbone import load_backbone, output_vectors
 from llmrec.models.reading import Reading
 from llmrec.recommender import Recommender
 from llmrec.text.batch import Branch, Pass, collate
@@ -181,19 +179,6 @@ def test_merging_the_adapter_changes_no_score(trained, family, head):
         assert difference(expected, cached(recommender, row, branches)) <= 1e-4
     finally:
         recommender.model.unmerge_adapter()
-
-
-def test_output_vectors_of_an_untied_decoder_are_its_own(tmp_path, checkpoints):
-    from transformers import AutoConfig, LlamaForCausalLM
-
-    untied = LlamaForCausalLM(AutoConfig.from_pretrained(checkpoints["llama"]))
-    untied.save_pretrained(tmp_path)
-    backbone = load_backbone(resolve_checkpoint(str(tmp_path)))
-    assert torch.equal(
-        output_vectors(backbone, resolve_checkpoint(str(tmp_path)), [3, 5]), untied.lm_head.weight[[3, 5]]
-    )
-    with pytest.raises(ValueError, match=r"saved without lm_head.weight.*\n.*cross head"):
-        output_vectors(backbone, resolve_checkpoint(str(checkpoints["llama"])), [3])
 
 
 def test_a_verbalizer_needs_a_decoder_and_answers_that_are_tokens(checkpoints):
