@@ -17,11 +17,16 @@ from llmrec.formatting import printable
 from llmrec.untrusted import check_bytes
 
 CONFIG_NAME = "llmrec_config.json"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 HEADS = ("dual", "cross", "verbalizer")
 POOLINGS = ("mean", "last")
 TIME_PARTS = ("gap", "hour", "weekday", "yearday")
 """What an embedding of time can hold: the time since the event before, the hour, the weekday, the day of the year."""
+ITEM_POOLINGS = ("mean", "cls", "lasttoken", "max", "mean_sqrt_len_tokens", "weightedmean")
+"""How the token states of an item's text become one vector; sentence-transformers calls them so."""
+NORMALIZE = "Normalize"
+ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid")
+"""Functions of `torch.nn` behind a Dense layer of an item encoding."""
 KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     **dict.fromkeys(("base_model", "head", "pooling"), ((str,), "text")),
     **dict.fromkeys(("base_revision", "base_sha256"), ((str, type(None)), "text or null")),
@@ -29,6 +34,51 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "adapted_on": ((dict, type(None)), "an object or null"),
 }
 """Kinds of the settings that have no range, and what they are called."""
+
+
+@dataclass(kw_only=True)
+class ItemEncoding:
+    """How an item's text becomes its frozen embedding, once the checkpoint has read it.
+
+    Attributes:
+        pooling: some of `ITEM_POOLINGS`, whose vectors are concatenated.
+        prompt: text before each item's.
+        include_prompt: whether the prompt's tokens are pooled with the others.
+        lower_case: whether texts are lowered before they are cut into tokens.
+        layers: what the pooled vector passes through: `Normalize`, or a Dense layer, named by its activation; the
+            folder holds the weights. In the end every vector has length one.
+
+    Raises:
+        ValueError: if a value is none of those.
+    """
+
+    pooling: list[str] = field(default_factory=lambda: ["mean"])
+    prompt: str = ""
+    include_prompt: bool = True
+    lower_case: bool = False
+    layers: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name, known in (("pooling", ITEM_POOLINGS), ("layers", (NORMALIZE, *ACTIVATIONS))):
+            value = getattr(self, name)
+            some = isinstance(value, list) and (bool(value) or name == "layers") and all(one in known for one in value)
+            _require(some, f"item_encoding {name}", value, f"is no list of some of {', '.join(known)}")
+        _require(isinstance(self.prompt, str), "item_encoding prompt", self.prompt, "is not text")
+        for name in ("include_prompt", "lower_case"):
+            value = getattr(self, name)
+            _require(isinstance(value, bool), f"item_encoding {name}", value, "is not true or false")
+
+    @classmethod
+    def of(cls, values: Any) -> ItemEncoding:
+        """Return the encoding that a saved object describes."""
+        known = {one.name for one in fields(cls)}
+        _require(isinstance(values, dict) and set(values) <= known, "item_encoding", values, f"is not {sorted(known)}")
+        return cls(**values)
+
+    def written(self, text: str) -> str:
+        """Return what the checkpoint reads of an item's text."""
+        whole = self.prompt + text
+        return whole.lower() if self.lower_case else whole
 
 
 @dataclass(kw_only=True)
@@ -50,7 +100,8 @@ class RecommenderConfig:
         max_tokens: tokens of text that the model reads of one history, header included.
         max_vector_events: events older than the text that stand as their item vector alone, one position each.
         window_overlap: share of the text budget kept when the window has to move on, in [0, 1).
-        max_item_tokens: tokens of an item's text that its frozen embedding reads.
+        max_item_tokens: tokens of an item's text that its frozen embedding reads, those of a prompt included.
+        item_encoding: how they become one vector, as the checkpoint's sentence-transformers files say.
         max_candidate_tokens: tokens that a candidate's block may have; a longer one is an error.
         has_clock: whether timestamps are times; False where they only order the events.
         adapted_on: what the adapter, or its base model, read before it learned to rank (`llmrec pretrain`): objective,
@@ -77,6 +128,7 @@ class RecommenderConfig:
     max_vector_events: int = 32
     window_overlap: float = 0.5
     max_item_tokens: int = 64
+    item_encoding: ItemEncoding = field(default_factory=ItemEncoding)
     max_candidate_tokens: int = 64
     has_clock: bool = True
     adapted_on: dict[str, Any] | None = None
@@ -87,6 +139,8 @@ class RecommenderConfig:
     def __post_init__(self) -> None:
         for name, (kinds, words) in KINDS.items():
             _require(isinstance(getattr(self, name), kinds), name, getattr(self, name), f"is not {words}")
+        if not isinstance(self.item_encoding, ItemEncoding):
+            self.item_encoding = ItemEncoding.of(self.item_encoding)
         _require(self.head in HEADS, "head", self.head, f"is not one of {', '.join(HEADS)}")
         _require(self.pooling in POOLINGS, "pooling", self.pooling, f"is not one of {', '.join(POOLINGS)}")
         for name in ("max_tokens", "max_vector_events", "max_item_tokens", "max_candidate_tokens"):
@@ -164,7 +218,7 @@ def migrate(values: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of an older format as this release reads them, a version at a time.
 
     >>> migrate({"format_version": 1, "hybrid": False, "base_model": "x"})
-    {'format_version': 4, 'hybrid': False, 'base_model': 'x'}
+    {'format_version': 5, 'hybrid': False, 'base_model': 'x'}
 
     Raises:
         ValueError: if the format is newer, or holds too little to go on.
@@ -203,10 +257,15 @@ def _from_version_3(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def _from_version_4(values: dict[str, Any]) -> dict[str, Any]:
+    return values  # item texts were embedded by the mean of their states, which is the default
+
+
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: _from_version_1,
     2: _from_version_2,
     3: _from_version_3,
+    4: _from_version_4,
 }
 """What makes the settings of the next version from those of each older one."""
 

@@ -455,8 +455,9 @@ class Recommender:
 
     def _encode(self, texts: Sequence[str]) -> Tensor:
         with base_weights(self.model):
-            backbone = inner(self.model).backbone
-            return encode_texts(backbone, self.processor.tokenizer, texts, self.config.max_item_tokens)
+            model = inner(self.model)
+            limit, head = self.config.max_item_tokens, model.rec_texts
+            return encode_texts(model.backbone, self.processor.tokenizer, texts, limit, head=head)
 
 
 def check_k(k: int) -> None:

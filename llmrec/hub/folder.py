@@ -5,6 +5,7 @@
 | `adapter_config.json`, `adapter_model.safetensors` | LoRA and the head, readable by peft |
 | `item_tables.safetensors` | residuals, biases and training counts of known items (`hybrid`), log-odds of a like |
 | `item_embeddings.safetensors` | frozen text embeddings of known items, so that loading encodes nothing |
+| `item_layers.safetensors` | Dense layers of the checkpoint that item texts pass through, where it has some |
 | `items.parquet` | the known items with their text, in the order of the tables' rows |
 | `llmrec_config.json`, `prompt.json` | settings and template |
 | tokenizer files | as the tokenizer writes them |
@@ -22,6 +23,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ from llmrec.hub.merged import ADAPTATION, BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEA
 from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS, PROBE
 from llmrec.hub.replacing import replaced_together
 from llmrec.models.adapter import inner
+from llmrec.models.item_encoder import ITEM_LAYERS
 from llmrec.models.items import ItemTable
 from llmrec.models.modeling import RecModel
 from llmrec.text.processor import Processor
@@ -53,7 +56,7 @@ DATA_MANIFEST = "data_manifest.json"
 TRAINING_SETTINGS = "training_settings.json"
 RECORDS = (DATA_MANIFEST, TRAINING_SETTINGS, EVAL_RESULTS)
 """JSON objects that travel with the adapter and that inference does not read."""
-OPTIONAL = (ITEM_TABLES, ITEM_EMBEDDINGS, ITEMS, PROBE, *RECORDS)
+OPTIONAL = (ITEM_TABLES, ITEM_EMBEDDINGS, ITEM_LAYERS, ITEMS, PROBE, *RECORDS)
 FILES = (
     *(ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG_NAME, TEMPLATE_NAME, *OPTIONAL),
     *(BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS, ADAPTATION),
@@ -105,6 +108,8 @@ def save_folder(
         else:
             save_merged(staged, model)
         config.save(staged)
+        if layers := inner(model).rec_texts.weights:
+            save_file({name: weight.cpu().contiguous() for name, weight in layers.items()}, staged / ITEM_LAYERS)
         processor.serializer.template.save(staged)
         processor.tokenizer.save_pretrained(staged)
         if catalog is not None:
@@ -171,9 +176,11 @@ def _sources_of_tables(folder: Path, config: RecommenderConfig) -> dict[str, str
 
 
 def _sources_of_embeddings(folder: Path, config: RecommenderConfig) -> dict[str, str | None]:
-    made_of = (ITEMS, TEMPLATE_NAME, TOKENIZER, TOKENIZER_CONFIG, weights_name(config))
-    files = {name: sha256_of(folder / name) for name in made_of}
-    return {**files, "base_sha256": config.base_sha256, "max_item_tokens": str(config.max_item_tokens)}
+    made_of = (ITEMS, TEMPLATE_NAME, TOKENIZER, TOKENIZER_CONFIG, ITEM_LAYERS, weights_name(config))
+    files = {name: sha256_of(folder / name) for name in made_of if (folder / name).is_file()}
+    encoding = json.dumps(asdict(config.item_encoding), sort_keys=True)
+    limit = str(config.max_item_tokens)
+    return {**files, "base_sha256": config.base_sha256, "max_item_tokens": limit, "item_encoding": encoding}
 
 
 def _save_rows(tensors: dict[str, Tensor], path: Path, sources: Mapping[str, str | None]) -> None:

@@ -18,6 +18,7 @@ from llmrec.hub.names import ADAPTER_WEIGHTS, ITEMS
 from llmrec.models.adapter import load_adapter
 from llmrec.models.backbone import load_backbone, load_tokenizer
 from llmrec.models.candidate_heads import empty_candidate_head
+from llmrec.models.item_encoder import saved_encoding
 from llmrec.models.items import ItemTable
 from llmrec.models.merging import subtracted
 from llmrec.models.modeling import RecModel
@@ -55,18 +56,20 @@ def load_model(
     own = Catalog.read(folder / ITEMS) if items is None or (folder / ITEMS).is_file() else None
     catalog = items if own is None else own
     assert catalog is not None
+    text_head = saved_encoding(folder, config, backbone.config.hidden_size).head(processor.tokenizer)
     text = None
     if own is not None:
         text = read_item_embeddings(folder, len(own), backbone.config.hidden_size, config)
     if text is None:
         with subtracted(backbone, adaptation):
-            text = encode_catalog(backbone, processor, catalog, progress=True)
+            text = encode_catalog(backbone, processor, catalog, text_head, progress=True)
     odds = None if config.like_rate is None else torch.zeros(len(text))
     table = ItemTable(text, config.hybrid, popularity_weight=config.popularity_weight, like_odds=odds)
     if own is not None:
         load_tables(folder, table, config)
     head = empty_candidate_head(config.head, backbone.config, saved_head(folder, config))
     model: Any = RecModel.from_backbone(backbone, config.pooling, table, head, config.time_embedding)
+    model.rec_texts = text_head
     if config.merged:
         load_heads(folder, model)
         model.requires_grad_(False).adaptation = adaptation

@@ -127,9 +127,10 @@ class LanguageModel(nn.Module):
             text_positions: (B, T) position in its text.
             text_sequence: (B, T) number of the text among the S of the batch, negative for padding.
         """
-        block = torch.where(text_sequence >= 0, 0, -1)
-        hidden = self.hidden(text_ids, text_positions, block, text_sequence).float()
         real = text_sequence >= 0
-        number = text_sequence[real]
-        sums = hidden.new_zeros(int(number.max()) + 1, hidden.shape[-1]).index_add(0, number, hidden[real])
-        return F.normalize(sums, dim=-1)  # of a sum as of a mean
+        hidden = self.hidden(text_ids, text_positions, torch.where(real, 0, -1), text_sequence).float()
+        place = text_sequence[real], text_positions[real]
+        size = int(place[0].max()) + 1, int(place[1].max()) + 1
+        states = hidden.new_zeros(*size, hidden.shape[-1]).index_put(place, hidden[real])
+        there = torch.zeros(size, dtype=torch.bool, device=hidden.device).index_put(place, real[real])
+        return F.normalize(inner(self.model).rec_texts(states, there), dim=-1)

@@ -15,6 +15,7 @@ from llmrec.models.attention import attention_mask
 from llmrec.models.backbone import is_causal, position_offset, run_backbone
 from llmrec.models.candidate_heads import CrossHead, VerbalizerHead
 from llmrec.models.heads import DualHead
+from llmrec.models.item_encoder import ItemTextHead
 from llmrec.models.items import Items, ItemTable
 from llmrec.models.pooling import pool_blocks, state_blocks
 from llmrec.models.time import TimeEmbedding
@@ -62,6 +63,7 @@ class RecModel(PreTrainedModel):
     Attributes:
         vector_dropout: share of values that a training step leaves out of the vectors that enter the tokens, of the
             states that come out and of the item embeddings that the content path averages.
+        rec_texts: makes the frozen embeddings of item texts of their token states.
         adaptation: what was merged into the backbone's weights (`models.merging`); nothing where peft adapts it.
     """
 
@@ -69,7 +71,7 @@ class RecModel(PreTrainedModel):
     base_model_prefix = "backbone"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = _supports_sdpa = _supports_attention_backend = True
-    _keep_in_fp32_modules_strict = {"rec_head", "rec_items", "rec_time", "candidate_head"}  # noqa: RUF012 (set by the base class)
+    _keep_in_fp32_modules_strict = {"rec_head", "rec_items", "rec_texts", "rec_time", "candidate_head"}  # noqa: RUF012 (set by the base class)
 
     def __init__(
         self,
@@ -84,6 +86,7 @@ class RecModel(PreTrainedModel):
         self.backbone = reader
         hidden_size = reader.config.hidden_size
         self.rec_head = DualHead(hidden_size)
+        self.rec_texts = ItemTextHead()
         self.rec_items = items if items is not None else ItemTable(torch.zeros(0, hidden_size), hybrid=False)
         if candidate_head is not None:
             self.candidate_head = candidate_head

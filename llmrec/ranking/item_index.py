@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from llmrec.data.catalog import Catalog
 from llmrec.models.attention import attention_mask
 from llmrec.models.backbone import is_causal, max_positions, position_offset, run_backbone
+from llmrec.models.item_encoder import ItemTextHead
 from llmrec.text.processor import MAX_QUERY_TOKENS, Processor
 
 TOKENS_PER_BATCH = 4096
@@ -21,9 +22,14 @@ TOKENS_PER_BATCH = 4096
 
 @torch.no_grad()
 def encode_texts(
-    backbone: PreTrainedModel, tokenizer: Any, texts: Sequence[str], max_tokens: int, progress: bool = False
+    backbone: PreTrainedModel,
+    tokenizer: Any,
+    texts: Sequence[str],
+    max_tokens: int,
+    progress: bool = False,
+    head: ItemTextHead | None = None,
 ) -> Tensor:
-    """Embed texts by the mean of the backbone's last hidden states, as sentence encoders do.
+    """Embed texts by the backbone's last hidden states.
 
     Args:
         backbone: the checkpoint; its adapter, if any, must be switched off by the caller.
@@ -31,12 +37,15 @@ def encode_texts(
         texts: N texts; equal texts get equal vectors, to the last bit.
         max_tokens: where a text is cut.
         progress: whether to show a progress bar.
+        head: from states to vectors; None takes their mean.
 
     Returns:
         (N, D) unit rows, float32, on the CPU.
     """
     unique = sorted(set(texts))
-    encoded = tokenizer(unique, truncation=True, max_length=max_tokens, split_special_tokens=True)["input_ids"]
+    head = ItemTextHead() if head is None else head
+    written = [head.encoding.written(text) for text in unique]
+    encoded = tokenizer(written, truncation=True, max_length=max_tokens, split_special_tokens=True)["input_ids"]
     tokenizer.backend_tokenizer.no_truncation()  # it would be saved with the tokenizer
     order = sorted(range(len(unique)), key=lambda index: len(encoded[index]))
     device = next(backbone.parameters()).device
@@ -58,8 +67,7 @@ def encode_texts(
         positions = torch.arange(width, device=device).expand(len(rows), -1) * real + offset
         embeddings = backbone.get_input_embeddings()(input_ids)
         hidden = run_backbone(backbone, embeddings, positions, attention_mask(block, causal)).float()
-        weights = real[..., None].float()
-        vectors[rows] = ((hidden * weights).sum(1) / weights.sum(1).clamp(min=1)).cpu()
+        vectors[rows] = head(hidden, real).cpu()
     backbone.train(training)
     lookup = {text: index for index, text in enumerate(unique)}
     return F.normalize(vectors[[lookup[text] for text in texts]], dim=-1)
@@ -77,8 +85,10 @@ def check_window(backbone: PreTrainedModel, processor: Processor) -> None:
         )
 
 
-def encode_catalog(backbone: PreTrainedModel, processor: Processor, catalog: Catalog, progress: bool = False) -> Tensor:
-    """Return the frozen text embeddings (N, D) of a catalogue.
+def encode_catalog(
+    backbone: PreTrainedModel, processor: Processor, catalog: Catalog, head: ItemTextHead, progress: bool = False
+) -> Tensor:
+    """Return the frozen text embeddings (N, D) of a catalogue, which a head makes of states.
 
     Raises:
         ValueError: if a full window does not fit the checkpoint's positions.
@@ -86,7 +96,7 @@ def encode_catalog(backbone: PreTrainedModel, processor: Processor, catalog: Cat
     check_window(backbone, processor)
     texts = [processor.item_text(catalog.attributes(index)) for index in range(len(catalog))]
     limit = min(processor.config.max_item_tokens, max_positions(backbone))
-    return encode_texts(backbone, processor.tokenizer, texts, limit, progress)
+    return encode_texts(backbone, processor.tokenizer, texts, limit, progress, head)
 
 
 def _batches(lengths: Sequence[int]) -> list[tuple[int, int]]:

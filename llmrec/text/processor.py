@@ -221,6 +221,7 @@ class Processor:
     def item_tokens(self, text: str) -> list[int]:
         """Return the tokens that the embedding of an item's text reads, special tokens included, as `encode_texts`."""
         limit = self.config.max_item_tokens
+        text = self.config.item_encoding.written(text)
         tokens = self.tokenizer(text, truncation=True, max_length=limit, split_special_tokens=True)["input_ids"]
         self.tokenizer.backend_tokenizer.no_truncation()  # it would be saved with the tokenizer
         return tokens

@@ -130,7 +130,7 @@ class AdaptationTrainer(AdapterTrainer):
         """
         model, processor = inner(self.recommender.model), self.recommender.processor
         if not self.has_lora:
-            text = encode_catalog(model.backbone, processor, self.recommender.items)
+            text = encode_catalog(model.backbone, processor, self.recommender.items, model.rec_texts)
             model.rec_items = ItemTable(text.to(model.rec_items.text), hybrid=False)
             model.rec_head.start_from(torch.eye(text.shape[1]))
         elif self.item_histories is None:

@@ -12,13 +12,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from llmrec.checkpoints import Checkpoint, resolve_checkpoint
-from llmrec.configuration import CONFIG_NAME, TIME_PARTS, RecommenderConfig
+from llmrec.configuration import CONFIG_NAME, TIME_PARTS, ItemEncoding, RecommenderConfig
 from llmrec.data.catalog import Catalog
 from llmrec.hub.checks import check_folder
 from llmrec.hub.item_space import SavedItemSpace, read_item_space
 from llmrec.models.adapter import add_adapter, continue_adapter, inner
 from llmrec.models.backbone import is_causal, load_backbone, load_tokenizer
 from llmrec.models.candidate_heads import CrossHead, VerbalizerHead, answer_token, verbalizer_head
+from llmrec.models.item_encoder import prompt_tokens, read_item_encoding
 from llmrec.models.items import ItemTable
 from llmrec.models.modeling import RecModel
 from llmrec.ranking.item_index import encode_catalog
@@ -28,6 +29,9 @@ from llmrec.text.serializer import Serializer
 from llmrec.text.template import PromptTemplate
 from llmrec.training.arguments import ModelArguments
 from llmrec.training.item_space import ItemHistories, learn_item_space, whiten_items
+
+MIN_ITEM_TOKENS = 4
+"""Tokens of an item's own text that a prompt must leave room for."""
 
 
 def new_recommender(
@@ -65,6 +69,7 @@ def new_recommender(
     backbone = load_backbone(checkpoint, arguments.attn_implementation, arguments.attention_dropout)
     causal = is_causal(backbone.config)
     time_parts = list(TIME_PARTS) if arguments.time_embedding == ["all"] else arguments.time_embedding
+    texts = read_item_encoding(checkpoint, backbone.config.hidden_size)
     config = RecommenderConfig(
         base_model=checkpoint.name,
         base_revision=checkpoint.revision,
@@ -77,7 +82,8 @@ def new_recommender(
         max_tokens=arguments.max_tokens,
         max_vector_events=arguments.max_vector_events,
         window_overlap=arguments.window_overlap,
-        max_item_tokens=arguments.max_item_tokens,
+        max_item_tokens=min(arguments.max_item_tokens, texts.max_tokens or arguments.max_item_tokens),
+        item_encoding=texts.encoding,
         max_candidate_tokens=arguments.max_candidate_tokens,
         has_clock=has_clock,
         adapted_on=adapted_on(arguments, checkpoint),
@@ -85,10 +91,13 @@ def new_recommender(
     )
     processor = Processor(Serializer(template, has_clock), load_tokenizer(checkpoint.path), config)
     candidate_head = new_candidate_head(arguments, backbone, checkpoint, processor)
-    text = encode_catalog(backbone, processor, catalog, progress=True) if text is None else text
+    text_head = texts.head(processor.tokenizer)
+    check_prompt(texts.encoding, config.max_item_tokens, processor.tokenizer)
+    text = encode_catalog(backbone, processor, catalog, text_head, progress=True) if text is None else text
     odds = None if likes is None else torch.from_numpy(likes[1]).float()
     table = ItemTable(text, config.hybrid, torch.from_numpy(counts), config.popularity_weight, odds)
     bare = RecModel.from_backbone(backbone, config.pooling, table, candidate_head, config.time_embedding)
+    bare.rec_texts = text_head
     space = started_from(arguments, checkpoint)
     if space is not None and space.is_of(text):
         space.start(bare.rec_head)
@@ -104,6 +113,15 @@ def new_recommender(
     if arguments.init_adapter is not None:
         continue_adapter(model, Path(arguments.init_adapter))
     return Recommender(model, processor, catalog, config, checkpoint)
+
+
+def check_prompt(encoding: ItemEncoding, max_item_tokens: int, tokenizer: Any) -> None:
+    """Raise ValueError if the checkpoint's prompt leaves no room for an item's text."""
+    if (taken := prompt_tokens(encoding, tokenizer)) + MIN_ITEM_TOKENS > max_item_tokens:
+        raise ValueError(
+            f"max_item_tokens={max_item_tokens!r}: the checkpoint's prompt {encoding.prompt[:60]!r} takes {taken} of "
+            f"them, and an item's text needs {MIN_ITEM_TOKENS}.\nGive at least {taken + MIN_ITEM_TOKENS}."
+        )
 
 
 def learn_items(
