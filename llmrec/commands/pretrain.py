@@ -20,7 +20,7 @@ from transformers import HfArgumentParser
 
 from llmrec.commands.arguments import parse_options
 from llmrec.commands.outputs import replace_text
-from llmrec.commands.train import check_launch, check_output, report_settings, settings_record
+from llmrec.commands.train import check_launch, check_output, report_coverage, report_settings, settings_record
 from llmrec.data.directory import MANIFEST, sha256_of
 from llmrec.evaluation.intervals import bootstrap_means, percentile_interval
 from llmrec.hub.data_sets import open_data
@@ -138,6 +138,7 @@ def pretrain(data: PretrainArguments, model: ModelArguments, training: RecTraini
     if training.process_index == 0:
         report_settings(data, model, training)
     trainer, drawn = assemble(data, model, training)
+    coverage = report_coverage(trainer.recommender, training.process_index == 0)
     result = trainer.train(resume_from_checkpoint=checkpoint)
     losses = trainer.held_out_losses()
     objective = "next tokens" if is_causal(trainer.language.backbone.config) else "masked events"
@@ -154,7 +155,7 @@ def pretrain(data: PretrainArguments, model: ModelArguments, training: RecTraini
             "after": recommender.config.adapted_on,
         },
     )
-    recommender.records[TRAINING_SETTINGS] = settings_record(data, model, training)
+    recommender.records[TRAINING_SETTINGS] = {**settings_record(data, model, training), "item_texts": coverage}
     item_loss = trainer.settle_items(model.whiten, model.item_epochs)
     trainer.save_model()
     results = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from llmrec.hub.data_sets import open_data
 from llmrec.hub.folder import DATA_MANIFEST, TRAINING_SETTINGS
 from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
+from llmrec.text.unknown_tokens import token_coverage
 from llmrec.training.adapter_trainer import AdapterTrainer
 from llmrec.training.arguments import DataArguments, ModelArguments, RecTrainingArguments
 from llmrec.training.assemble import learn_items, new_recommender
@@ -77,7 +79,9 @@ def train(
     if training.process_index == 0:
         report_settings(data, model, training)
     trainer = (pair_trainer if data.task == "pointwise" else ranking_trainer)(data, model, training, text)
-    trainer.recommender.records[TRAINING_SETTINGS] = settings_record(data, model, training)
+    coverage = report_coverage(trainer.recommender, training.process_index == 0)
+    settings = settings_record(data, model, training)
+    trainer.recommender.records[TRAINING_SETTINGS] = {**settings, "item_texts": coverage}
     result = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     if trainer.is_world_process_zero():
@@ -125,6 +129,17 @@ def ranking_trainer(
     if trainer.is_world_process_zero():
         report_sizes(recommender, dataset, cases)
     return trainer
+
+
+def report_coverage(recommender: Recommender, shown: bool) -> dict[str, float]:
+    """Say how much of the items' texts the checkpoint can read, warn where that is too little, return the numbers."""
+    coverage = token_coverage(recommender.processor, recommender.items)
+    if shown:
+        share = coverage.unknown / max(coverage.tokens, 1)
+        print(f"item texts: {share:.1%} of tokens unknown, {coverage.alike} of {coverage.items} items read alike")
+        if warning := coverage.warning(recommender.checkpoint.name):
+            warnings.warn(warning, stacklevel=2)
+    return coverage.record
 
 
 def check_task(data: DataArguments, model: ModelArguments, training: RecTrainingArguments) -> None:
