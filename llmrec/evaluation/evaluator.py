@@ -122,7 +122,8 @@ def _rank_batch(
         ranking.ranks_without_twins[rows] = target_ranks(scores[rows], torch.from_numpy(targets[rows]), left_out)
     rows = np.flatnonzero(details.listed[batch])
     if rows.size:
-        ranking.lists[rows] = top_k(scores[rows], details.list_length, [excluded[row] for row in rows])
+        best = top_k(scores[rows], details.list_length, [excluded[row] for row in rows])
+        ranking.lists[rows, : best.shape[1]] = best
     return ranking
 
 

@@ -84,11 +84,11 @@ def top_k(scores: torch.Tensor, k: int, excluded: Sequence[ItemIndices] | None =
 
     Args:
         scores: (B, N) float32, higher is better.
-        k: How many items; may be more than there are.
+        k: How many items; no more than the N there are.
         excluded: For each of the B rows the item indices that must not be returned; `None` for none.
 
     Returns:
-        (B, K) int64 item indices on the CPU, filled with -1 where a row has fewer than `k` items to return.
+        (B, min(K, N)) int64 item indices on the CPU, filled with -1 where a row has fewer items to return.
 
     Raises:
         TypeError: If the scores are not float32.
@@ -107,9 +107,10 @@ def top_k(scores: torch.Tensor, k: int, excluded: Sequence[ItemIndices] | None =
     if excluded is not None:
         rows, items = _excluded_pairs(excluded, num_rows, num_items, scores.device)
         usable[rows, items] = -torch.inf
+    k = min(k, num_items)
     best = torch.full((num_rows, k), -1, dtype=torch.long)
     # topk breaks ties as it likes; everything down to its last value is sorted again, stably.
-    thresholds = usable.topk(min(k, num_items), dim=1).values[:, -1] if num_items else usable.new_empty(num_rows)
+    thresholds = usable.topk(k, dim=1).values[:, -1] if num_items else usable.new_empty(num_rows)
     for row in range(num_rows):
         candidates = ((usable[row] >= thresholds[row]) & (usable[row] > -torch.inf)).nonzero()[:, 0]
         order = usable[row, candidates].sort(descending=True, stable=True).indices[:k]

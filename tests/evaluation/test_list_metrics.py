@@ -97,7 +97,8 @@ def test_popularity_beside_the_targets_shows_the_bias():
 
 
 def test_lists_longer_than_the_catalogue_as_top_k_gives_them():
-    lists = top_k(torch.tensor([[0.1, 0.3, 0.2]]), k=10).numpy()
+    best = top_k(torch.tensor([[0.1, 0.3, 0.2]]), k=10).numpy()
+    lists = np.pad(best, ((0, 0), (0, 7)), constant_values=-1)
     values = list_metrics(lists, np.array([1, 0, 1]), num_users=1, vectors=np.eye(3))
     assert values == {"coverage@10": 1, "novelty@10": 1 / 3, "popularity@10": 2 / 3, "diversity@10": 1}
 
