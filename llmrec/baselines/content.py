@@ -7,7 +7,8 @@ by its cosine to that mean. A search also tries the vectors whitened (`spread`),
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -45,15 +46,29 @@ def unique_rows(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     if vectors.ndim != 2:
         raise ValueError(f"vectors of shape {vectors.shape!r}: give one row per item, (N, D)")
-    places: dict[bytes, int] = {}
-    inverse = np.empty(len(vectors), dtype=np.int64)
-    firsts: list[int] = []
-    for index, row in enumerate(vectors):
-        place = places.setdefault((row + 0.0).tobytes(), len(places))
-        if place == len(firsts):
-            firsts.append(index)
-        inverse[index] = place
+    firsts, inverse = first_rows([vectors])
     return vectors[firsts], inverse
+
+
+def first_rows(parts: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Find the distinct rows of an array that comes in parts, as `unique_rows`; none of it is kept.
+
+    Args:
+        parts: arrays (P, D), N rows together.
+
+    Returns:
+        The index of the first of each kind (M,) and, for each row, its kind (N,), both int64.
+    """
+    places: dict[bytes, int] = {}
+    firsts: list[int] = []
+    inverse: list[int] = []
+    for part in parts:
+        for row in part + 0.0:
+            place = places.setdefault(blake2b(row.tobytes(), digest_size=16).digest(), len(places))
+            if place == len(firsts):
+                firsts.append(len(inverse))
+            inverse.append(place)
+    return np.array(firsts, dtype=np.int64), np.array(inverse, dtype=np.int64)
 
 
 def spread(vectors: np.ndarray) -> np.ndarray:

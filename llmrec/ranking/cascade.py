@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.baselines.content import unique_rows
+from llmrec.baselines.content import first_rows
+from llmrec.models.items import Items
 from llmrec.ranking.candidates import CandidateScorer, Question
-from llmrec.ranking.dual import DualScorer
+from llmrec.ranking.dual import ITEMS_AT_ONCE, DualScorer
 from llmrec.ranking.ranks import top_k
 from llmrec.text.windows import Window
 
@@ -72,9 +73,10 @@ class CascadeScorer:
         table = self.ranker.rec_model.rec_items
         training = table.training
         table.eval()  # dropout, and training's own prior, are for training alone
-        parts = [part.reshape(len(table), -1) for part in table() if part is not None]
+        rows = torch.arange(len(table), device=table.text.device).split(ITEMS_AT_ONCE)
+        kinds = first_rows(_joined(table(part)) for part in rows)[1]
         table.train(training)
-        return unique_rows(torch.cat(parts, dim=1).float().cpu().numpy())[1]
+        return kinds
 
     def _distinct(self, items: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the first of each group of items (C,) that read the same and have equal vectors, and each one's place.
@@ -93,6 +95,12 @@ class CascadeScorer:
                 firsts.append(item)
             places[place] = found[key]
         return np.array(firsts, dtype=np.int64), places
+
+
+def _joined(items: Items) -> np.ndarray:
+    """Return all that a table holds of P items, side by side (P, ...)."""
+    parts = [part.reshape(len(items.text), -1) for part in items if part is not None]
+    return torch.cat(parts, dim=1).float().cpu().numpy()
 
 
 def put_on_top(scores: Tensor, items: Tensor, found: Tensor) -> None:

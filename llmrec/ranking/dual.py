@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,14 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from llmrec.baselines.case_batches import case_batches
-from llmrec.baselines.content import unique_rows
+from llmrec.baselines.content import first_rows
 from llmrec.models.adapter import inner
 from llmrec.models.modeling import RecModel
 from llmrec.text.batch import Pass
 from llmrec.text.processor import ItemTexts, Processor
+
+ITEMS_AT_ONCE = 4096
+"""Items embedded at once."""
 
 
 @dataclass
@@ -100,36 +103,61 @@ class DualScorer:
                 yield numbers[rows], score(states[rows])
 
 
+@dataclass(frozen=True, eq=False)
+class CatalogueScoring:
+    """Scores of user states, with equal scores for equal items.
+
+    Attributes:
+        embeddings: (M, D) float64 c(i) / tau of the distinct items.
+        kinds: (N,) which of them each item is; None where all differ.
+        bias: (N,) what items add to their scores, or None.
+    """
+
+    embeddings: Tensor
+    kinds: Tensor | None
+    bias: Tensor | None
+
+    @torch.inference_mode()
+    def __call__(self, states: Tensor) -> Tensor:
+        """Return the scores (B, N) float32 of user states (B, D), on the CPU."""
+        # Products in float64, then rounded: in float32 their last bit depends on how many states stand beside them.
+        scores = (states.double() @ self.embeddings.T).float()
+        if self.kinds is not None:
+            scores = scores.index_select(1, self.kinds)
+        if self.bias is not None:
+            scores += self.bias
+        return scores.cpu()
+
+
 @torch.inference_mode()
-def catalogue_scoring(model: RecModel, rows: Tensor | None = None) -> Callable[[Tensor], Tensor]:
-    """Return a function from user states (B, D) to scores (B, N) on the CPU, with equal scores for equal items.
+def catalogue_scoring(model: RecModel, rows: Tensor | None = None) -> CatalogueScoring:
+    """Return what scores user states; it takes the memory of its result and of a few thousand items.
 
     Args:
         model: its item table holds the items.
         rows: (C,) rows of the table to score instead of all: scores are (B, C).
     """
+    table, head, device = model.rec_items, model.rec_head, model.device
+    wanted = torch.arange(len(table), device=device) if rows is None else rows.to(device)
+    biases: list[Tensor] = []
+
+    def learned(rows: Tensor) -> Iterator[np.ndarray]:
+        for part in rows.split(ITEMS_AT_ONCE):
+            text, _, residual, bias = table(part)
+            biases.extend([] if bias is None else [bias])
+            yield (text if residual is None else torch.cat([text, residual], dim=1)).float().cpu().numpy()
+
     training = model.training
     model.eval()  # dropout, and training's own prior, are for training alone
-    text, _, residual, bias = model.rec_items()
-    model.train(training)
-    if rows is not None:
-        text = text[rows]
-        residual, bias = (None if each is None else each[rows] for each in (residual, bias))
-    # A matrix product rounds equal rows differently; projecting and scoring distinct items once keeps twins tied.
-    learned = text if residual is None else torch.cat([text, residual], dim=1)
-    distinct, which = unique_rows(learned.float().cpu().numpy())
-    parts = torch.from_numpy(distinct).to(text.device).split(text.shape[1], dim=1)
-    embeddings = model.rec_head.item_embeddings(parts[0], None if residual is None else parts[1])
-    columns = (embeddings.double() * model.rec_head.scale).T
-    expand = torch.from_numpy(which).to(text.device) if len(distinct) < len(which) else None
-
-    def score(states: Tensor) -> Tensor:
-        # Products in float64, then rounded: in float32 their last bit depends on how many states stand beside them.
-        scores = (states.double() @ columns).float()
-        if expand is not None:
-            scores = scores.index_select(1, expand)
-        if bias is not None:
-            scores += bias
-        return scores.cpu()
-
-    return score
+    try:
+        # A matrix product rounds equal rows differently; projecting and scoring distinct items once keeps twins tied.
+        firsts, kinds = first_rows(learned(wanted))
+        distinct = wanted[torch.from_numpy(firsts).to(device)]
+        embeddings = torch.empty(len(distinct), table.text.shape[1], dtype=torch.float64, device=device)
+        for part, rows in zip(embeddings.split(ITEMS_AT_ONCE), distinct.split(ITEMS_AT_ONCE), strict=True):
+            text, _, residual, _ = table(rows)
+            torch.mul(head.item_embeddings(text, residual).double(), head.scale, out=part)
+    finally:
+        model.train(training)
+    expand = torch.from_numpy(kinds).to(device) if len(firsts) < len(kinds) else None
+    return CatalogueScoring(embeddings, expand, torch.cat(biases) if biases else None)
