@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from torch import Tensor
 from llmrec.checkpoints import Checkpoint
 from llmrec.configuration import RecommenderConfig, read_json
 from llmrec.data.catalog import Catalog
-from llmrec.data.live_catalog import LiveCatalog
+from llmrec.data.live_catalog import LiveCatalog, frozen
+from llmrec.data.processes import Lock, check_tables_work
 from llmrec.formatting import printable
 from llmrec.hub.card import read_card
 from llmrec.hub.checks import check_base_name, check_folder
@@ -31,18 +32,18 @@ from llmrec.hub.probe import circumstances, make_probe, replay
 from llmrec.hub.replacing import finish
 from llmrec.hub.repository import fetch_folder, push_folder
 from llmrec.models.adapter import inner
-from llmrec.models.merging import base_weights, merge_adapter
+from llmrec.models.merging import merge_adapter
 from llmrec.models.modeling import RecModel
+from llmrec.models.sharing import shared_copy, state_of
 from llmrec.ranking.candidates import CandidateScorer
 from llmrec.ranking.cascade import CascadeScorer
 from llmrec.ranking.changed_items import changed_table
-from llmrec.ranking.dual import DualScorer, catalogue_scoring
-from llmrec.ranking.item_index import encode_texts
-from llmrec.ranking.last_states import last_states
+from llmrec.ranking.dual import DualScorer
 from llmrec.ranking.open_history import Candidate, OpenHistory
 from llmrec.ranking.ranks import top_k
+from llmrec.ranking.snapshot import Snapshot
 from llmrec.text.processor import Processor
-from llmrec.text.request import Event, Moment, Request
+from llmrec.text.request import Event, Moment, NewItems, Request
 from llmrec.text.serializer import Serializer
 from llmrec.untrusted import refusals, regular_files
 
@@ -95,7 +96,8 @@ class Recommender:
         self.checkpoint = checkpoint
         self.records: dict[str, dict[str, Any]] = {}
         self.card: str | None = None
-        self._scoring: tuple[Hashable, Callable[[Tensor], Tensor]] | None = None
+        self._snapshot: Snapshot | None = None
+        self._swapping = Lock()
 
     @classmethod
     def from_pretrained(
@@ -125,6 +127,7 @@ class Recommender:
             ValueError: if a file is damaged or asks for what no adapter needs, the base checkpoint's weights are not
                 those the adapter was trained on, or scores are not what they were.
         """
+        check_tables_work("Recommender.from_pretrained")
         folder, published = Path(name), not Path(name).exists()
         if published:
             folder = fetch_folder(str(name), revision, token)
@@ -167,7 +170,8 @@ class Recommender:
         checkpoint = replace(
             self.checkpoint, name=self.checkpoint.name_from(self.checkpoint.path.parent), origin=MERGED
         )
-        merged = Recommender(merge_adapter(self.model), self.processor, self.items, config, checkpoint)
+        with self.items.changing:
+            merged = Recommender(merge_adapter(self.model), self.processor, self.items.catalog, config, checkpoint)
         merged.records = self.records  # results of these weights alone are saved with them
         return merged
 
@@ -178,8 +182,9 @@ class Recommender:
 
     @popularity_weight.setter
     def popularity_weight(self, weight: float) -> None:
-        self.config = replace(self.config, popularity_weight=weight)
-        inner(self.model).rec_items.popularity_weight = weight
+        with self.items.changing, self._swapping:
+            self.config = replace(self.config, popularity_weight=weight)
+            inner(self.model).rec_items.popularity_weight = weight
 
     def save_pretrained(self, folder: str | os.PathLike, catalog: bool = True, repo_id: str | None = None) -> None:
         """Write the adapter, the head, the item tables and everything else inference needs to `folder`.
@@ -192,12 +197,13 @@ class Recommender:
                 loading it asks for `items`, which are then read by their text alone.
             repo_id: name on the Hub that the example of the model card loads; None keeps the one it has.
         """
-        config = replace(self.config, base_model=self.checkpoint.name_from(folder))
-        training = self.model.training
-        probe = make_probe(self.open, self.items, catalog, self._circumstances())
-        self.model.train(training)  # to open a history is to stop training
-        items = self.items if catalog else None
-        save_folder(folder, self.model, self.processor, items, config, probe, self.records, self.card, repo_id)
+        check_tables_work("save_pretrained")
+        with self.items.changing:  # others recommend meanwhile
+            config = replace(self.config, base_model=self.checkpoint.name_from(folder))
+            known = self.items.catalog
+            probe = make_probe(partial(OpenHistory, self.snapshot()), known, catalog, self._circumstances())
+            items = known if catalog else None
+            save_folder(folder, self.model, self.processor, items, config, probe, self.records, self.card, repo_id)
 
     def push_to_hub(
         self,
@@ -250,7 +256,7 @@ class Recommender:
         Raises:
             ValueError: as `recommend`.
         """
-        return OpenHistory(inner(self.model).eval(), self.processor, self.items, self._encode, history)
+        return OpenHistory(self.snapshot(), history, self.snapshot)
 
     def recommend(
         self,
@@ -281,17 +287,17 @@ class Recommender:
         """
         if not isinstance(history, OpenHistory):
             return self.recommend_batch([history], k, exclude_seen, num_candidates, [now], proposer)[0]
-        check_k(k)
-        source, read = self, history
+        k, num_candidates = whole_number("k", k), whole_number("num_candidates", num_candidates)
+        source = None
         if proposer is not None:
-            self.check_proposer(proposer)
-            source, read = proposer, proposer.open(history.history)
-        scores = source._score_catalogue(read.user_state(now)[None])[0]
-        return self._recommendations(history.rank(scores, k, exclude_seen, num_candidates, now))
+            source = proposer.snapshot()
+            self._check_proposer(history.snapshot.catalog, source.catalog)
+        ranked = history.recommend(k, exclude_seen, num_candidates, now, source)
+        return recommendations(history.snapshot.catalog, ranked)
 
     def check_history(self, history: Sequence[Event], now: Moment | None = None) -> None:
         """Raise what `recommend` would raise for this history, without reading it."""
-        Request(self.items, history, now=now)
+        Request(self.items.catalog, history, now=now)
 
     @torch.inference_mode()
     def recommend_batch(
@@ -304,31 +310,26 @@ class Recommender:
         proposer: Recommender | None = None,
     ) -> list[list[Recommendation]]:
         """Return the `k` best catalogue items for each history, asked at a moment of its own; see `recommend`."""
-        check_k(k)
+        k, num_candidates = whole_number("k", k), whole_number("num_candidates", num_candidates)
+        snapshot, source, new = self.snapshot(), None, NewItems()
         if proposer is not None:
-            self.check_proposer(proposer)
-        new: list[dict[str, str]] = []
+            source = proposer.snapshot()
+            self._check_proposer(snapshot.catalog, source.catalog)
         asked = list(zip(histories, [None] * len(histories) if now is None else now, strict=True))
         # all are checked before any work
-        requests = [Request(self.items, history, new=new, now=moment) for history, moment in asked]
+        requests = [Request(snapshot.catalog, history, new=new, now=moment) for history, moment in asked]
         if self.config.head != "dual":
-            opened = ((self.open(history), moment) for history, moment in asked)
-            return [self.recommend(one, k, exclude_seen, num_candidates, moment, proposer) for one, moment in opened]
-        with self._with_new_items(new):
-            states = last_states(inner(self.model), self.processor, requests)
+            opened = ((OpenHistory(snapshot, history), moment) for history, moment in asked)
+            found = [one.recommend(k, exclude_seen, num_candidates, moment, source) for one, moment in opened]
+            return [recommendations(snapshot.catalog, ranked) for ranked in found]
         results = []
-        for request, state in zip(requests, states, strict=True):
-            scores = self._score_catalogue(state[None])
-            seen = np.unique(request.items[request.items < len(self.items)])
+        for request, state in zip(requests, snapshot.states(requests, new) if requests else [], strict=True):
+            scores = snapshot.scores(state[None])
+            seen = np.unique(request.items[request.items < len(snapshot.catalog)])
             best = top_k(scores, k, [seen] if exclude_seen else None)[0]
-            results.append(self._recommendations([(int(item), float(scores[0, item])) for item in best if item >= 0]))
+            ranked = [(int(item), float(scores[0, item])) for item in best if item >= 0]
+            results.append(recommendations(snapshot.catalog, ranked))
         return results
-
-    def _recommendations(self, ranked: Sequence[tuple[int, float]]) -> list[Recommendation]:
-        return [
-            Recommendation(self.items.ids[item], score, rank, self.items.attributes(item))
-            for rank, (item, score) in enumerate(ranked, start=1)
-        ]
 
     def score(
         self,
@@ -348,21 +349,31 @@ class Recommender:
             ValueError: if a candidate is neither known nor has text, or has more tokens than a candidate may; or as in
                 `recommend`.
         """
-        opened = history if isinstance(history, OpenHistory) else self.open(history)
+        opened = history if isinstance(history, OpenHistory) else OpenHistory(self.snapshot(), history)
         return opened.score(candidates, now)
 
     @property
     def version(self) -> Hashable:
-        """What changes when the weights or the items do: open histories and encoded items are worthless then."""
-        table = inner(self.model).rec_items
-        weights = sum(weight._version for weight in self.model.parameters())
-        return table.edition, weights, self.popularity_weight
+        """What changes when weights, adapter, items or popularity weight do: encoded items are worthless then."""
+        return self.snapshot().version
 
-    def _score_catalogue(self, states: Tensor) -> Tensor:
-        """Return the scores (B, N) of user states (B, D); what that takes is made once for each version."""
-        if self._scoring is None or self._scoring[0] != self.version:
-            self._scoring = self.version, catalogue_scoring(inner(self.model))
-        return self._scoring[1](states)
+    def snapshot(self) -> Snapshot:
+        """Return what a request that begins now computes with; the same one as long as nothing changes."""
+        held, reads = self._snapshot, self._reads()
+        if held is None or not self._is_of_now(held, reads):
+            with self._swapping:
+                held, reads = self._snapshot, self._reads()
+                if held is None or not self._is_of_now(held, reads):
+                    model = inner(self.model)
+                    self._snapshot = held = Snapshot.of(model, self.processor, self.items.catalog, self.config, reads)
+        return held
+
+    def _reads(self) -> Hashable:
+        return state_of(inner(self.model)), id(self.processor)
+
+    def _is_of_now(self, held: Snapshot, reads: Hashable) -> bool:
+        weight = inner(self.model).rec_items.popularity_weight
+        return held.reads == reads and held.popularity_weight == weight and held.config is self.config
 
     def replace_items(self, catalog: Catalog, reworded: Collection[str] = ()) -> None:
         """Rank the items of another catalogue from now on; open histories of the old one say so when they are used.
@@ -374,13 +385,19 @@ class Recommender:
             catalog: the new items; those of the old one that it lacks are forgotten.
             reworded: ids of known items that are the same under other words: what was learned of them stays.
         """
-        if catalog.frame.equals(self.items.frame):
-            return
-        model = inner(self.model)
-        model.rec_items = changed_table(
-            model.rec_items, self.items, catalog, self.processor.item_text, self._encode, reworded
-        )
-        self.items.hold(catalog)
+        check_tables_work("replace_items")
+        catalog = frozen(catalog)
+        with self.items.changing:
+            model, known = inner(self.model), self.items.catalog
+            if catalog.frame.equals(known.frame):
+                return
+            with torch.inference_mode(mode=False):  # tensors of inference mode count no changes
+                write, encode = self.processor.item_text, self._encode
+                table = changed_table(model.rec_items, known, catalog, write, encode, reworded)
+            with self._swapping:  # requests begin before both or after both
+                model.rec_items = table
+                self.items.hold(catalog)
+                self._snapshot = None
 
     def scorer(
         self,
@@ -408,26 +425,30 @@ class Recommender:
         Raises:
             ValueError: as `check_proposer`.
         """
+        own = self.snapshot()
+        source = own if proposer is None else proposer.snapshot()
         if proposer is not None:
-            self.check_proposer(proposer)
-        source = self if proposer is None else proposer
-        dual = DualScorer(source.model, source.processor, source.items, batch_size, shard, progress, reading)
+            self._check_proposer(own.catalog, source.catalog)
+        dual = DualScorer(source.model, source.processor, source.catalog, batch_size, shard, progress, reading)
         if num_candidates == 0 or not reading:
             return dual
-        ranker = CandidateScorer(self.model, self.processor, self.items, progress=progress and num_candidates is None)
+        ranker = CandidateScorer(own.model, own.processor, own.catalog, progress=progress and num_candidates is None)
         return CascadeScorer(dual, ranker, num_candidates, mask_seen)
 
     def check_proposer(self, proposer: Recommender) -> None:
         """Raise ValueError unless `proposer` may propose what this one's candidate head ranks: the same catalogue."""
+        self._check_proposer(self.items.catalog, proposer.items.catalog)
+
+    def _check_proposer(self, own: Catalog, other: Catalog) -> None:
         if self.config.head == "dual":
             raise ValueError(
                 "a proposer needs a candidate head that ranks what it proposes; this adapter has a dual head alone:\n"
                 "leave the proposer out, or train with --head cross."
             )
-        if proposer.items.ids != self.items.ids:
+        if other.ids != own.ids:
             raise ValueError(
-                f"the proposer ranks another catalogue ({len(proposer.items):,} items) than this adapter "
-                f"({len(self.items):,}):\ngive it the same items first, with proposer.replace_items(recommender.items)."
+                f"the proposer ranks another catalogue ({len(other):,} items) than this adapter "
+                f"({len(own):,}):\ngive it the same items first, with proposer.replace_items(recommender.items)."
             )
 
     def without_time(self, words: bool = True, embedding: bool = True) -> Recommender:
@@ -439,28 +460,26 @@ class Recommender:
         template = self.processor.serializer.template
         serializer = Serializer(template, has_clock=self.config.has_clock and not words)
         processor = Processor(serializer, self.processor.tokenizer, config)
-        return Recommender(self.model, processor, self.items, config, self.checkpoint)
+        with self.items.changing:
+            return Recommender(shared_copy(self.model), processor, self.items.catalog, config, self.checkpoint)
 
-    @contextmanager
-    def _with_new_items(self, new: Sequence[dict[str, str]]) -> Iterator[None]:
-        """Let new items, given by their text, stand behind the known ones in the item table."""
-        model = inner(self.model)
-        known = model.rec_items
-        try:
-            if new:
-                model.rec_items = known.extend(self._encode([self.processor.item_text(text) for text in new]))
-            yield
-        finally:
-            model.rec_items = known
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_snapshot": None}  # whoever gets a copy computes its own
 
     def _encode(self, texts: Sequence[str]) -> Tensor:
-        with base_weights(self.model):
-            model = inner(self.model)
-            limit, head = self.config.max_item_tokens, model.rec_texts
-            return encode_texts(model.backbone, self.processor.tokenizer, texts, limit, head=head)
+        return self.snapshot().encode(texts)
 
 
-def check_k(k: int) -> None:
-    """Raise ValueError unless `k` is a number of items."""
-    if not isinstance(k, int) or k < 1:
-        raise ValueError(f"k={k!r}: give a whole number of items, at least 1.")
+def recommendations(catalog: Catalog, ranked: Sequence[tuple[int, float]]) -> list[Recommendation]:
+    """Return items as recommendations, from their (item row, score), best first."""
+    return [
+        Recommendation(catalog.ids[item], score, rank, catalog.attributes(item))
+        for rank, (item, score) in enumerate(ranked, start=1)
+    ]
+
+
+def whole_number(name: str, value: Any) -> int:
+    """Return a number of items as int; raise ValueError if it is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name}={value!r}: give a whole number of items, at least 1.")
+    return int(value)

@@ -9,6 +9,7 @@ import polars as pl
 
 from llmrec.data.attributes import has_text
 from llmrec.data.library_errors import reading, writing
+from llmrec.data.processes import check_tables_work
 from llmrec.formatting import printable
 from llmrec.untrusted import check_bytes, check_count
 
@@ -36,6 +37,7 @@ class Catalog:
     """
 
     def __init__(self, frame: pl.DataFrame) -> None:
+        check_tables_work("a catalogue of items")
         if "item_id" not in frame.columns:
             raise ValueError(f"items: no column 'item_id' among {frame.columns}; it names each item")
         wrong = [f"{name} ({kind})" for name, kind in frame.schema.items() if kind not in (pl.String, pl.Null)]
@@ -112,6 +114,7 @@ class Catalog:
             FileNotFoundError: There is no such file.
             ValueError: The file is no table of items, or larger than a catalogue (`untrusted.LIMITS`).
         """
+        check_tables_work("reading items")
         if not Path(path).is_file():
             raise FileNotFoundError(f"no table of items at {os.fspath(path)!r}")
         check_size(Path(path))
@@ -121,6 +124,7 @@ class Catalog:
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the catalogue as a Parquet file."""
+        check_tables_work("saving items")
         with writing(path):
             self.frame.write_parquet(Path(path))
 

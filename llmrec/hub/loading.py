@@ -61,8 +61,7 @@ def load_model(
     if own is not None:
         text = read_item_embeddings(folder, len(own), backbone.config.hidden_size, config)
     if text is None:
-        with subtracted(backbone, adaptation):
-            text = encode_catalog(backbone, processor, catalog, text_head, progress=True)
+        text = encode_catalog(subtracted(backbone, adaptation), processor, catalog, text_head, progress=True)
     odds = None if config.like_rate is None else torch.zeros(len(text))
     table = ItemTable(text, config.hybrid, popularity_weight=config.popularity_weight, like_odds=odds)
     if own is not None:

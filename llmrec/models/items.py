@@ -143,3 +143,31 @@ class ItemTable(nn.Module):
             getattr(made, name).copy_(rows_of(name, own)).requires_grad_(own.requires_grad)
         made.residual_dropout, made.adjusts = self.residual_dropout, self.adjusts
         return made.train(self.training)
+
+
+class WithNewItems(nn.Module):
+    """A table with new items behind its own: text only, nothing learned. The table is not copied.
+
+    Args:
+        table: of the N known items.
+        text: (M, D) unit rows of the new ones.
+    """
+
+    def __init__(self, table: ItemTable, text: Tensor) -> None:
+        super().__init__()
+        self.table = table
+        self.register_buffer("text", text, persistent=False)
+
+    def __len__(self) -> int:
+        return len(self.table) + len(self.text)
+
+    def forward(self, rows: Tensor) -> Items:
+        """Return what a step outside training uses of the given rows (M,)."""
+        known = len(self.table)
+        new = rows >= known
+        items = self.table(torch.where(new, 0, rows))
+        if not new.any():
+            return items
+        text = torch.where(new[..., None], self.text[(rows - known).clamp(min=0)].to(items.text), items.text)
+        _, *learned = items.map(lambda each: each.masked_fill(new.view(-1, *[1] * (each.ndim - 1)), 0))
+        return Items(text, *learned)

@@ -1,23 +1,26 @@
 """LoRA merged into the backbone: a plain model, which can still be asked what its base model says.
 
 Item texts are embedded by the base model, before and after training. Its weights are gone from a merged backbone, so
-what was added to them is kept, in the low rank it has, and taken away again while a text is embedded.
+what was added to them is kept, in the low rank it has, and taken away again in a copy that embeds texts.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from llmrec.models.adapter import inner
 from llmrec.models.modeling import RecModel
+from llmrec.models.sharing import shared_copy
 
 Adaptation = Mapping[str, tuple[Tensor, Tensor]]
 """Layer of the backbone -> (left, right): left @ right, of the weight's shape, is what was added to it."""
@@ -55,27 +58,38 @@ def adaptation_of(model: PeftModel) -> Adaptation:
     return added
 
 
-@contextmanager
-def base_weights(model: PeftModel | RecModel) -> Iterator[None]:
-    """Let the backbone compute what its base model computes, wherever the adapter stands."""
-    if isinstance(model, PeftModel):
-        with model.disable_adapter():
-            yield
-    else:
-        with subtracted(model.backbone, model.adaptation):
-            yield
+def base_backbone(model: RecModel) -> PreTrainedModel:
+    """Return the backbone as its base model computes: a copy that shares all weights which no adapter was merged into.
+
+    The model itself, and whoever computes with it, is left alone.
+    """
+    return subtracted(shared_copy(model.backbone, _without_adapter), model.adaptation)
 
 
-@contextmanager
-def subtracted(backbone: nn.Module, adaptation: Adaptation) -> Iterator[None]:
-    """Take an adaptation away from the backbone's weights; afterwards they are what they were, to the last bit."""
-    layers: dict[str, Any] = {name: backbone.get_submodule(name) for name in adaptation}
-    weights: dict[str, Tensor] = {name: layer.weight for name, layer in layers.items()}
-    merged = {name: weight.data for name, weight in weights.items()}
-    try:
-        for name, (left, right) in adaptation.items():
-            weights[name].data = merged[name] - left.to(merged[name]) @ right.to(merged[name])
-        yield
-    finally:
-        for name, weight in weights.items():
-            weight.data = merged[name]
+@torch.no_grad()
+def subtracted(backbone: PreTrainedModel, adaptation: Adaptation) -> PreTrainedModel:
+    """Return a copy that shares all weights but those of the adapted layers, from which the adaptation is taken."""
+    backbone = shared_copy(backbone)
+    for name, (left, right) in adaptation.items():
+        layer: Any = backbone.get_submodule(name)
+        layer.weight = _frozen(layer.weight - left.to(layer.weight) @ right.to(layer.weight))
+    return backbone
+
+
+@torch.no_grad()
+def _without_adapter(module: nn.Module) -> nn.Module:
+    """Return what peft put an adapter around, or the module itself."""
+    if isinstance(module, AuxiliaryTrainingWrapper):
+        return module.original_module
+    if not isinstance(module, BaseTunerLayer):
+        return module
+    layer: Any = module
+    base = layer.get_base_layer()
+    if layer.merged:  # by peft, in place
+        base = shared_copy(base)
+        base.weight = _frozen(base.weight - sum(layer.get_delta_weight(name) for name in layer.merged_adapters))
+    return base
+
+
+def _frozen(weight: Tensor) -> nn.Parameter:
+    return nn.Parameter(weight, requires_grad=False)

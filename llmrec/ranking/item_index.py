@@ -15,7 +15,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.models.attention import attention_mask
 from llmrec.models.backbone import is_causal, max_positions, position_offset, run_backbone
 from llmrec.models.item_encoder import ItemTextHead
-from llmrec.text.processor import MAX_QUERY_TOKENS, Processor
+from llmrec.text.processor import MAX_QUERY_TOKENS, Processor, tokenized
 
 TOKENS_PER_BATCH = 4096
 
@@ -45,8 +45,7 @@ def encode_texts(
     unique = sorted(set(texts))
     head = ItemTextHead() if head is None else head
     written = [head.encoding.written(text) for text in unique]
-    encoded = tokenizer(written, truncation=True, max_length=max_tokens, split_special_tokens=True)["input_ids"]
-    tokenizer.backend_tokenizer.no_truncation()  # it would be saved with the tokenizer
+    encoded = tokenized(tokenizer, written, truncation=True, max_length=max_tokens, split_special_tokens=True)
     order = sorted(range(len(unique)), key=lambda index: len(encoded[index]))
     device = next(backbone.parameters()).device
     offset, causal = position_offset(backbone), is_causal(backbone.config)

@@ -9,15 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.data.catalog import Catalog
-from llmrec.models.items import Items
-from llmrec.models.modeling import RecModel
+from llmrec.data.processes import Lock
+from llmrec.models.items import Items, WithNewItems
 from llmrec.models.reading import Reading
 from llmrec.ranking.planning import cached_tokens, chunk_candidates
 from llmrec.ranking.ranks import top_k
+from llmrec.ranking.snapshot import Snapshot
 from llmrec.text.batch import Query
-from llmrec.text.processor import Processor
-from llmrec.text.request import Event, Moment, Request, now_after
+from llmrec.text.request import Event, Moment, NewItems, Request, now_after
 
 MAX_PASS_MIB = 64.0
 Candidate = str | Mapping[str, str]
@@ -28,40 +27,35 @@ class OpenHistory:
     """A history with what the model computed of it: a new event costs its own tokens, a candidate its own.
 
     Equal to reading the whole history again, at whatever moment it is asked: now stands behind what is kept. When the
-    text budget is full and the window moves on, the new window is read, once. Worthless once the model's weights or its
-    items change; `HistoryStore` sees to that. Where the items changed every use is an error: what was read points at
-    rows of the table that was.
+    text budget is full and the window moves on, the new window is read, once. Threads that use one history take turns.
+
+    What was read is worthless once the weights, the adapter or the items change, and every use is an error then;
+    `HistoryStore` opens such a history again. A use that has begun ends with what it began with.
 
     Args:
-        model: in evaluation mode.
-        processor: turns events and candidates into tokens.
-        catalog: the known items.
-        encode: texts to frozen embeddings (M, D), for items the catalogue lacks.
+        snapshot: what to read with.
         history: events, oldest first, at least one.
+        current: returns the snapshot of now; None lets this history keep to its own.
 
     Attributes:
         history: the events so far.
+        snapshot: what it computes with; exchanged where the popularity weight alone is another.
     """
 
     def __init__(
-        self,
-        model: RecModel,
-        processor: Processor,
-        catalog: Catalog,
-        encode: Callable[[Sequence[str]], Tensor],
-        history: Sequence[Event],
+        self, snapshot: Snapshot, history: Sequence[Event], current: Callable[[], Snapshot] | None = None
     ) -> None:
-        self.model, self.processor, self.catalog = model, processor, catalog
-        self._encode = encode
-        self._edition = model.rec_items.edition
-        self._new: list[dict[str, str]] = []
-        self._new_text = torch.empty(0, model.rec_items.text.shape[1], device=model.device)
-        request = Request(catalog, history, new=self._new)
+        self.snapshot = snapshot
+        self._current = current
+        self._lock = Lock()
+        self._new = NewItems()
+        self._new_text: dict[int, Tensor] = {}  # (D,) embeddings of new items, by their place
+        request = Request(snapshot.catalog, history, new=self._new)
         self.history: list[Event] = list(history)
         self._items: list[int] = request.items.tolist()
         self._timestamps: list[int] = request.timestamps.tolist()
-        self._blocks = processor.blocks(request.items, request.timestamps, request)
-        self._reading = Reading(model, processor.header)
+        self._blocks = snapshot.processor.blocks(request.items, request.timestamps, request)
+        self._reading = Reading(snapshot.model, snapshot.processor.header)
         self._begins = (-1, -1)  # first event of the pass, first event read as text
         self._read_on()
 
@@ -77,15 +71,16 @@ class OpenHistory:
             ValueError: if it is earlier than the last one, or neither known nor has text, or the catalogue changed;
                 nothing has changed here then.
         """
-        self._check_items()
-        before = len(self.history) - 1
-        request = Request(self.catalog, [*self.history[before:], event], new=self._new, first=before)
-        block = self.processor.blocks(request.items, request.timestamps, request)[-1]
-        self.history.append(event)
-        self._items.append(int(request.items[-1]))
-        self._timestamps.append(int(request.timestamps[-1]))
-        self._blocks.append(block)
-        self._read_on()
+        with self._lock:
+            self._check()
+            before, catalog = len(self.history) - 1, self.snapshot.catalog
+            request = Request(catalog, [*self.history[before:], event], new=self._new, first=before)
+            block = self.snapshot.processor.blocks(request.items, request.timestamps, request)[-1]
+            self.history.append(event)
+            self._items.append(int(request.items[-1]))
+            self._timestamps.append(int(request.timestamps[-1]))
+            self._blocks.append(block)
+            self._read_on()
 
     def score(self, candidates: Sequence[Candidate], now: Moment | None = None) -> list[float]:
         """Score candidates: item ids, or dicts of text for items the catalogue lacks; as `Recommender.score`.
@@ -99,28 +94,48 @@ class OpenHistory:
         """
         if isinstance(candidates, (str, Mapping)):
             raise TypeError(f"candidates {candidates!r} are no list: give a list of item ids or dicts of text.")
-        self._check_items()
-        if not candidates:
-            return []
         events = [{"item_id": entry} if isinstance(entry, str) else entry for entry in candidates]
-        request = Request(self.catalog, self.history[-1:], events, new=self._new, now=now)
-        return self._score(request.candidates, self._query(now)).tolist()
+        with self._lock:
+            self._check()
+            request = Request(self.snapshot.catalog, self.history[-1:], events, new=self._new, now=now)
+            return self._score(request.candidates, self._query(now)).tolist()
+
+    def recommend(
+        self,
+        k: int,
+        exclude_seen: bool,
+        num_candidates: int,
+        now: Moment | None = None,
+        proposer: Snapshot | None = None,
+    ) -> list[tuple[int, float]]:
+        """Return the `k` best (item row, score), best first.
+
+        Args:
+            k: how many.
+            exclude_seen: whether items of the history are left out.
+            num_candidates: proposals for the candidate head, if there is one; at least `k` are taken.
+            now: when it is asked, as for `user_state`.
+            proposer: whose dual head proposes from the same catalogue, in place of this one's.
+        """
+        with self._lock:
+            self._check()
+            read = self if proposer is None else OpenHistory(proposer, self.history)
+            scores = read.snapshot.scores(read._reading.user_state(read._query(now))[None])[0]
+            return self._rank(scores, k, exclude_seen, num_candidates, now)
 
     def rank(
         self, scores: Tensor, k: int, exclude_seen: bool, num_candidates: int, now: Moment | None = None
     ) -> list[tuple[int, float]]:
-        """Return the `k` best (item row, score), best first; where there is a candidate head it ranks the proposals.
+        """Return what `recommend` does, of the scores (N,) of the catalogue by a dual head."""
+        with self._lock:
+            self._check()
+            return self._rank(scores, k, exclude_seen, num_candidates, now)
 
-        Args:
-            scores: (N,) of the catalogue by the dual head (`user_state`).
-            k: how many.
-            exclude_seen: whether items of the history are left out.
-            num_candidates: proposals for the candidate head; at least `k` are taken.
-            now: when it is asked, as for `user_state`.
-        """
-        self._check_items()
+    def _rank(
+        self, scores: Tensor, k: int, exclude_seen: bool, num_candidates: int, now: Moment | None
+    ) -> list[tuple[int, float]]:
         known = np.array(self._items)
-        seen = [np.unique(known[known < len(self.catalog)])] if exclude_seen else None
+        seen = [np.unique(known[known < len(self.snapshot.catalog)])] if exclude_seen else None
         if not self._has_candidate_head:
             best = top_k(scores[None], k, seen)[0]
             return [(int(item), float(scores[item])) for item in best if item >= 0]
@@ -136,36 +151,45 @@ class OpenHistory:
         Raises:
             ValueError: if now is before it, or no time.
         """
-        self._check_items()
-        return self._reading.user_state(self._query(now))
+        with self._lock:
+            self._check()
+            return self._reading.user_state(self._query(now))
 
     def _query(self, now: Moment | None) -> Query | None:
         """Return the query block of a moment, if the model is told of it."""
-        last = self._timestamps[-1]
+        last, processor = self._timestamps[-1], self.snapshot.processor
         moment = now_after(last, now)
-        return self.processor.query(len(self._items) - 1, last, moment) if self.processor.asks_now else None
+        return processor.query(len(self._items) - 1, last, moment) if processor.asks_now else None
 
-    def _check_items(self) -> None:
-        if self.model.rec_items.edition is not self._edition:
-            raise ValueError("the catalogue changed since this history was opened: open the history again.")
+    def _check(self) -> None:
+        if self._current is None or (current := self._current()) is self.snapshot:
+            return
+        if current.reads != self.snapshot.reads:
+            same = current.model.rec_items.edition is self.snapshot.model.rec_items.edition
+            what = "the weights, the adapter or the template" if same else "the catalogue"
+            raise ValueError(f"{what} changed since this history was opened: open the history again.")
+        self.snapshot = current
 
     @property
     def _has_candidate_head(self) -> bool:
-        return hasattr(self.model, "candidate_head")
+        return hasattr(self.snapshot.model, "candidate_head")
 
     @torch.inference_mode()
     def _score(self, rows: np.ndarray, query: Query | None) -> Tensor:
         """Return the scores (C,) of item rows (C,), on the CPU."""
+        if not len(rows):
+            return torch.empty(0)
+        model, processor = self.snapshot.model, self.snapshot.processor
         items = self._gather(rows)
         if not self._has_candidate_head:
-            head = self.model.rec_head
+            head = model.rec_head
             embedded = head.item_embeddings(items.text, items.output_residual).double()
             scores = (embedded @ self._reading.user_state(query).double() * head.scale).float()
             return (scores if items.bias is None else scores + items.bias).cpu()
-        blocks = [self.processor.candidate_block(self._attributes(row)) for row in rows.tolist()]
+        blocks = [processor.candidate_block(self._attributes(row)) for row in rows.tolist()]
         order = sorted(range(len(blocks)), key=lambda place: (blocks[place], rows[place]))  # not the caller's
         blocks, items = [blocks[place] for place in order], items.map(itemgetter(order))
-        backbone, sizes = self.model.backbone, [len(block) for block in blocks]
+        backbone, sizes = model.backbone, [len(block) for block in blocks]
         limit = cached_tokens(backbone)
         chunks = chunk_candidates(backbone, self._reading.num_tokens, sizes, MAX_PASS_MIB, limit)
         parts = []
@@ -175,31 +199,29 @@ class OpenHistory:
         return torch.empty_like(scores).index_copy_(0, torch.tensor(order), scores)
 
     def _attributes(self, row: int) -> dict[str, str]:
-        known = len(self.catalog)
-        return self.catalog.attributes(row) if row < known else self._new[row - known]
+        catalog = self.snapshot.catalog
+        return catalog.attributes(row) if row < len(catalog) else self._new[row - len(catalog)]
 
     @torch.inference_mode()
     def _gather(self, rows: np.ndarray) -> Items:
         """Return what the table holds of item rows (C,); new items are their text, with nothing learned."""
-        if missing := self._new[len(self._new_text) :]:
-            encoded = self._encode([self.processor.item_text(text) for text in missing])
-            self._new_text = torch.cat([self._new_text, encoded.to(self._new_text)])
-        known = len(self.catalog)
-        wanted = torch.as_tensor(rows, device=self.model.device)
-        new = wanted >= known
-        items = self.model.rec_items(torch.where(new, 0, wanted))
-        if not new.any():
-            return items
-        text = torch.where(new[:, None], self._new_text[(wanted - known).clamp(min=0)], items.text)
-        learned = (None if each is None else each * ~new.view(-1, *[1] * (each.ndim - 1)) for each in items[1:])
-        return Items(text, *learned)
+        model, known, wanted = self.snapshot.model, len(self.snapshot.catalog), rows.copy()
+        places, which = np.unique(rows[rows >= known] - known, return_inverse=True)
+        wanted[rows >= known] = known + which
+        if missing := [place for place in places.tolist() if place not in self._new_text]:
+            encoded = self.snapshot.encode_items(self._new, missing)
+            self._new_text |= zip(missing, encoded.to(model.device), strict=True)
+        new = [self._new_text[place] for place in places.tolist()]
+        table = WithNewItems(model.rec_items, torch.stack(new)) if new else model.rec_items
+        return table(torch.from_numpy(wanted).to(model.device))
 
     def _read_on(self) -> None:
         """Read the events that were not read yet; all of the window where it has moved."""
-        window = self.processor.windows(self._blocks)[-1]
-        row = self.processor.read(np.array(self._items), self._blocks, window, np.array(self._timestamps))
+        model, processor = self.snapshot.model, self.snapshot.processor
+        window = processor.windows(self._blocks)[-1]
+        row = processor.read(np.array(self._items), self._blocks, window, np.array(self._timestamps))
         if (row.offset, window.start) != self._begins:
-            self._reading = Reading(self.model, self.processor.header)
+            self._reading = Reading(model, processor.header)
             self._begins = (row.offset, window.start)
         begin = self._reading.num_events
         times = None if row.times is None else row.times[begin:]

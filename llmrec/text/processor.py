@@ -9,13 +9,37 @@ from typing import Any, Protocol
 import numpy as np
 
 from llmrec.configuration import RecommenderConfig
+from llmrec.data.processes import Lock
 from llmrec.text.batch import Batch, Pass, Query, collate
 from llmrec.text.moments import NO_TIME, event_times, known
 from llmrec.text.serializer import Serializer
 from llmrec.text.windows import Window, text_windows
 
+TEXTS_AT_ONCE = 1024
+"""Texts that are tokenised before other threads may."""
 MAX_QUERY_TOKENS = 40
 """Tokens that a query block may have; the shipped one has nine, and more where a vocabulary spells its words."""
+
+
+_tokenizing = Lock()
+"""A fast tokenizer keeps in itself how to cut and what is special, and fails where two threads ask at once."""
+
+
+def tokenized(tokenizer: Any, texts: Sequence[str], **settings: Any) -> list[list[int]]:
+    """Return the token ids of texts, for any number of threads at once.
+
+    Args:
+        tokenizer: a fast tokenizer; it is left without truncation, which would be saved with it.
+        texts: N texts.
+        settings: those of the tokenizer's call.
+    """
+    found: list[list[int]] = []
+    for begin in range(0, len(texts), TEXTS_AT_ONCE):
+        with _tokenizing:
+            found += tokenizer(list(texts[begin : begin + TEXTS_AT_ONCE]), **settings)["input_ids"]
+            if settings.get("truncation"):
+                tokenizer.backend_tokenizer.no_truncation()
+    return found
 
 
 class ItemTexts(Protocol):
@@ -61,8 +85,8 @@ class Processor:
         self._candidate_blocks: dict[str, list[int]] = {}
 
     def _ids(self, text: str, split_special_tokens: bool = False) -> list[int]:
-        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=split_special_tokens)
-        return encoded["input_ids"]
+        settings = {"add_special_tokens": False, "split_special_tokens": split_special_tokens}
+        return tokenized(self.tokenizer, [text], **settings)[0]
 
     def blocks(
         self, items: np.ndarray, timestamps: np.ndarray, texts: ItemTexts, liked: np.ndarray | None = None
@@ -222,9 +246,7 @@ class Processor:
         """Return the tokens that the embedding of an item's text reads, special tokens included, as `encode_texts`."""
         limit = self.config.max_item_tokens
         text = self.config.item_encoding.written(text)
-        tokens = self.tokenizer(text, truncation=True, max_length=limit, split_special_tokens=True)["input_ids"]
-        self.tokenizer.backend_tokenizer.no_truncation()  # it would be saved with the tokenizer
-        return tokens
+        return tokenized(self.tokenizer, [text], truncation=True, max_length=limit, split_special_tokens=True)[0]
 
     def item_text(self, attributes: dict[str, str]) -> str:
         """Return the text that an item's frozen embedding reads."""

@@ -26,6 +26,27 @@ MAX_SECONDS = 100_000_000_000
 NOT_TEXT = frozenset({"item_id", "timestamp", "event_type", "rating", "session_id"})
 
 
+class NewItems:
+    """Items that the catalogue lacks, each once: their text attributes by their place behind the catalogue."""
+
+    def __init__(self) -> None:
+        self._texts: list[dict[str, str]] = []
+        self._places: dict[frozenset[tuple[str, str]], int] = {}
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __getitem__(self, place: int) -> dict[str, str]:
+        return self._texts[place]
+
+    def place(self, text: dict[str, str]) -> int:
+        """Return the place of an item with these attributes, which gets one if it has none yet."""
+        found = self._places.setdefault(frozenset(text.items()), len(self._texts))
+        if found == len(self._texts):
+            self._texts.append(text)
+        return found
+
+
 class Request:
     """One history and its candidates: known items by catalogue index, new ones behind them, each once.
 
@@ -37,7 +58,7 @@ class Request:
         catalog: the known items.
         history: events, oldest first.
         candidates: items to score.
-        new: new items of other requests read with this one, which its own join; None starts a list.
+        new: new items of other requests read with this one, which its own join; None starts afresh.
         now: when it is asked what comes next; the time of the last event by default.
         first: number of the first event given, in errors.
 
@@ -59,7 +80,7 @@ class Request:
         catalog: Catalog,
         history: Sequence[Event],
         candidates: Sequence[Event] = (),
-        new: list[dict[str, str]] | None = None,
+        new: NewItems | None = None,
         now: Moment | None = None,
         first: int = 0,
     ) -> None:
@@ -68,7 +89,7 @@ class Request:
         if not len(history):
             raise ValueError("the history is empty: give at least one event with a known item_id or text fields.")
         self.catalog = catalog
-        self.new = [] if new is None else new
+        self.new = NewItems() if new is None else new
         rows = [self._row(event, f"event {position}") for position, event in enumerate(history, first)]
         self.items = np.array(rows, dtype=np.int64)
         moments = _moments(history, first)
@@ -107,9 +128,7 @@ class Request:
                 "is one of these meant?",
                 stacklevel=2,
             )
-        if text not in self.new:
-            self.new.append(text)
-        return len(self.catalog) + self.new.index(text)
+        return len(self.catalog) + self.new.place(text)
 
 
 def _text(value: Any, place: str) -> str:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_recommenders import randomise, rec_model, tiny_recommender
 
-from llmrec.models.merging import adaptation_of, base_weights, merge_adapter
+from llmrec.models.merging import adaptation_of, base_backbone, merge_adapter
 
 FAMILIES = ("bert", "llama", "gpt2")  # GPT-2's weights are transposed
 TEXTS = ["red hammer", "heat alien", "green ladder acme"]
@@ -47,26 +47,35 @@ def test_the_merged_backbone_is_base_plus_what_is_added(recommender):
     assert not merged.training and not any(weight.requires_grad for weight in merged.parameters())
 
 
-def test_the_base_model_can_be_asked_and_nothing_of_it_stays(recommender):
+def test_the_base_model_can_be_asked_and_nothing_of_the_adapted_one_moves(recommender):
     merged = merge_adapter(recommender.model)
-    before = weights_of(merged)
-    adapted = rec_model(recommender).backbone
-    for name, (left, right) in merged.adaptation.items():
-        whole = merged.backbone.get_submodule(name).weight
-        with base_weights(merged):
-            base = adapted.get_submodule(name).base_layer.weight
-            torch.testing.assert_close(whole, base, rtol=0, atol=1e-5)
+    adapted = rec_model(recommender)
+    for model in (merged, adapted):
+        before = weights_of(model)
+        asked = base_backbone(model)
+        for name, (left, right) in merged.adaptation.items():
+            base = adapted.backbone.get_submodule(name).base_layer.weight
+            torch.testing.assert_close(asked.get_submodule(name).weight, base, rtol=0, atol=1e-5)
             assert (left @ right).abs().max() > 0.1
-    with pytest.raises(ZeroDivisionError), base_weights(merged):
-        1 / 0  # noqa: B018
-    after = weights_of(merged)
-    assert all(torch.equal(before[name], after[name]) for name in before)
+        assert not any("lora" in name for name, _ in asked.named_parameters())
+        after = weights_of(model)
+        assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_what_peft_merged_in_place_is_taken_away(recommender):
+    expected = recommender._encode(TEXTS)
+    recommender.model.merge_adapter()
+    try:
+        torch.testing.assert_close(recommender._encode(TEXTS), expected, rtol=0, atol=1e-5)
+    finally:
+        recommender.model.unmerge_adapter()
 
 
 def test_texts_are_embedded_by_the_base_model(recommender):
     expected = recommender._encode(TEXTS)
     merged = recommender.merge()
     torch.testing.assert_close(merged._encode(TEXTS), expected, rtol=0, atol=1e-5)
+    merged = recommender.merge()
     merged.model.adaptation = {}
     assert (merged._encode(TEXTS) - expected).abs().max() > 1e-2  # what it would be by the adapted one
 
