@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from typing import Protocol
 
+from llmrec.data.processes import Lock
 from llmrec.ranking.open_history import OpenHistory
 from llmrec.text.request import Event
 
@@ -28,7 +29,8 @@ class HistoryStore:
     """The open histories of the users seen last, by user, adapter and catalogue.
 
     A user who comes back with more events has the new ones read alone; one whose history changed, or whose recommender
-    did, is read again. Not for several threads at once.
+    did, is read again. Any number of threads may share a store, but of one user one request at a time: an open history
+    that is handed out goes on with the next request.
 
     Args:
         max_histories: how many are kept; the least recently used is given up first. One takes about 5 MB with MiniLM
@@ -44,6 +46,7 @@ class HistoryStore:
         self.max_histories = max_histories
         self.max_mebibytes = math.inf if max_mebibytes is None else max_mebibytes
         self._kept: OrderedDict[Hashable, tuple[OpenHistory, float]] = OrderedDict()
+        self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -51,19 +54,23 @@ class HistoryStore:
     @property
     def mebibytes(self) -> float:
         """What the kept histories take together."""
-        return sum(size for _, size in self._kept.values())
+        with self._lock:
+            return sum(size for _, size in self._kept.values())
 
     def open(self, recommender: Opener, user_id: str, history: Sequence[Event]) -> OpenHistory:
         """Return the user's open history, up to its last event; raises as `Recommender.open`."""
         key = user_id, recommender.version
-        kept, _ = self._kept.pop(key, (None, 0.0))
+        with self._lock:
+            kept, _ = self._kept.pop(key, (None, 0.0))  # what is being read on is nobody else's
         if kept is None or kept.history != list(history[: len(kept.history)]):
             kept = recommender.open(history)
         for event in history[len(kept.history) :]:
             kept.append(event)
-        self._kept[key] = kept, kept.mebibytes
-        taken = self.mebibytes
-        while len(self._kept) > 1 and (len(self._kept) > self.max_histories or taken > self.max_mebibytes):
-            _, (_, size) = self._kept.popitem(last=False)
-            taken -= size
+        with self._lock:
+            self._kept.pop(key, None)
+            self._kept[key] = kept, kept.mebibytes
+            taken = self.mebibytes
+            while len(self._kept) > 1 and (len(self._kept) > self.max_histories or taken > self.max_mebibytes):
+                _, (_, size) = self._kept.popitem(last=False)
+                taken -= size
         return kept

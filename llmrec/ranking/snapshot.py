@@ -6,6 +6,7 @@ weight or the adapter makes another snapshot, and whoever computes with the old 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -24,6 +25,8 @@ from llmrec.ranking.item_index import encode_texts
 from llmrec.ranking.last_states import last_states
 from llmrec.text.processor import Processor
 from llmrec.text.request import NewItems, Request
+
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))  # others, which a child lacks, would be waited for
 
 
 @dataclass(frozen=True, eq=False)
