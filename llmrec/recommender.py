@@ -25,11 +25,10 @@ from llmrec.formatting import printable
 from llmrec.hub.card import read_card
 from llmrec.hub.checks import check_base_name, check_folder
 from llmrec.hub.data_sets import check_redistribution
-from llmrec.hub.folder import DATA_MANIFEST, read_records, save_folder
+from llmrec.hub.folder import DATA_MANIFEST, FILES, read_records, save_folder
 from llmrec.hub.loading import MERGED, base_checkpoint, load_model
 from llmrec.hub.names import PROBE
 from llmrec.hub.probe import circumstances, make_probe, replay
-from llmrec.hub.replacing import finish
 from llmrec.hub.repository import fetch_folder, push_folder
 from llmrec.models.adapter import inner
 from llmrec.models.merging import merge_adapter
@@ -42,6 +41,7 @@ from llmrec.ranking.dual import DualScorer
 from llmrec.ranking.open_history import Candidate, OpenHistory
 from llmrec.ranking.ranks import top_k
 from llmrec.ranking.snapshot import Snapshot
+from llmrec.storage import read_whole
 from llmrec.text.processor import Processor
 from llmrec.text.request import Event, Moment, NewItems, Request
 from llmrec.text.serializer import Serializer
@@ -134,8 +134,26 @@ class Recommender:
         given = items if items is None or isinstance(items, Catalog) else Catalog(pl.DataFrame(items))
         with refusals("adapter", folder):
             regular_files(folder)
-            finish(folder)
-            check_folder(folder, catalog=items is None)
+        recommender = read_whole(
+            folder, FILES, lambda: cls._read(folder, published, token, base_model, device, given, verify)
+        )
+        if given is not None:
+            recommender.replace_items(given)
+        return recommender
+
+    @classmethod
+    def _read(
+        cls,
+        folder: Path,
+        published: bool,
+        token: str | None,
+        base_model: str | None,
+        device: str | torch.device | None,
+        given: Catalog | None,
+        verify: bool,
+    ) -> Recommender:
+        with refusals("adapter", folder):
+            check_folder(folder, catalog=given is None)
             config = RecommenderConfig.load(folder)
             if base_model is None and not config.merged:
                 check_base_name(config.base_model, published)
@@ -151,8 +169,6 @@ class Recommender:
         if verify and (folder / PROBE).is_file():
             with refusals("adapter", folder):
                 replay(read_json(folder / PROBE), recommender.open, recommender._circumstances())
-        if given is not None:
-            recommender.replace_items(given)
         return recommender
 
     def merge(self) -> Recommender:

@@ -15,10 +15,10 @@ PACKAGE = Path(__file__).parents[1] / "llmrec"
 ROOT = ""  # llmrec/__init__.py: the version, and the lazy import of Recommender
 
 # What each unit may import besides itself; text and baselines stand side by side.
-LEFT: dict[str, set[str]] = {ROOT: {"recommender"}, "formatting": set(), "untrusted": {"formatting"}}
+LEFT: dict[str, set[str]] = {ROOT: {"recommender"}, "formatting": set(), "storage": set(), "untrusted": {"formatting"}}
 LEFT["configuration"] = {"formatting", "untrusted"}
 LEFT["checkpoints"] = {"configuration", "formatting", "untrusted"}
-LEFT["data"] = LEFT["checkpoints"] | {"checkpoints"}
+LEFT["data"] = LEFT["checkpoints"] | {"checkpoints", "storage"}
 LEFT["text"] = LEFT["baselines"] = LEFT["data"] | {"data"}
 LEFT["models"] = LEFT["text"] | {"text", "baselines"}
 for left, unit in itertools.pairwise(["models", "ranking", "hub", "recommender", "evaluation", "training", "commands"]):

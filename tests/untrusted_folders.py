@@ -11,7 +11,7 @@ from typing import Any
 
 from tiny_recommenders import randomise, tiny_recommender
 
-from llmrec.data.directory import sha256_of
+from llmrec.storage import sha256_of
 
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 3, 10**30, -(10**30), 0.5, float("nan"), float("inf"), 1e308),

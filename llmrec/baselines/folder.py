@@ -21,6 +21,7 @@ from safetensors.numpy import load, save
 
 from llmrec.baselines.search import Search, System
 from llmrec.baselines.systems import SYSTEMS
+from llmrec.storage import read_whole, replaced_together
 from llmrec.untrusted import regular_files
 
 FORMAT = "llmrec-baselines"
@@ -33,8 +34,7 @@ def write_baseline(
 ) -> None:
     """Add a system to a folder, which is made if need be, or take the place of the one of that name.
 
-    Arrays go first and the record last, each by renaming a finished file, so an interrupted write leaves no half file;
-    if it was replacing a system, reading says so.
+    The arrays and the record are replaced together; processes that add systems to one folder lose none of them.
 
     Args:
         folder: Where to.
@@ -50,19 +50,23 @@ def write_baseline(
     if name not in SYSTEMS:
         raise ValueError(f"system {name!r} is unknown: it is none of {', '.join(SYSTEMS)}")
     path = Path(folder)
-    record = check_record(path, manifest_sha256)
+    check_record(path, manifest_sha256)
     settings, arrays = system.state()
     content = save({key: array.copy(order="C") for key, array in sorted(arrays.items())})
-    path.mkdir(parents=True, exist_ok=True)
-    _replace(path / f"{name}.safetensors", content)
-    record["systems"][name] = {
-        "settings": settings,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "search": asdict(search),
-        "run": run,
-    }
-    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    _replace(path / RECORD, (text + "\n").encode())
+
+    def add_to_record(staged: Path) -> None:
+        record = check_record(path, manifest_sha256)
+        record["systems"][name] = {
+            "settings": settings,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "search": asdict(search),
+            "run": run,
+        }
+        text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        (staged / RECORD).write_text(text + "\n", encoding="utf-8")
+
+    with replaced_together(path, before=add_to_record) as staged:
+        (staged / f"{name}.safetensors").write_bytes(content)
 
 
 def check_record(folder: str | os.PathLike, manifest_sha256: str) -> dict[str, Any]:
@@ -128,6 +132,10 @@ def read_baselines(folder: str | os.PathLike) -> tuple[dict[str, Any], dict[str,
         FileNotFoundError: If the record or a system's arrays are missing.
         ValueError: If a file is not what the record says, or cannot be read.
     """
+    return read_whole(Path(folder), [RECORD], lambda: _read_baselines(Path(folder)))
+
+
+def _read_baselines(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     record = read_record(folder)
     systems = {}
     for name in (name for name in SYSTEMS if name in record["systems"]):
@@ -153,10 +161,3 @@ def read_baselines(folder: str | os.PathLike) -> tuple[dict[str, Any], dict[str,
 
 def _again(name: str) -> str:
     return f"run `llmrec baselines --systems {name}` again"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file beside its place and rename it, so that no half-written file ever stands there."""
-    scratch = path.with_name(f".{path.name}.partial")
-    scratch.write_bytes(content)
-    scratch.replace(path)

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmrec.commands.arguments import parse_arguments, print_settings
-from llmrec.commands.outputs import check_writable
 from llmrec.data.audit import audit, write_audit
 from llmrec.data.audit_page import audit_summary
-from llmrec.data.directory import DataDirectory, sha256_of
+from llmrec.data.directory import DataDirectory
 from llmrec.data.files import check_mapping
 from llmrec.data.findings import SEVERITIES
 from llmrec.data.schema import parse_mapping
 from llmrec.data.split_events import SplitEvents
 from llmrec.data.split_files import read_catalog, read_split_files
+from llmrec.storage import check_writable, sha256_of
 
 OF_FILES = ("train", "validation", "test", "items", "columns", "time_unit")
 

@@ -20,12 +20,12 @@ from llmrec.baselines.systems import SYSTEMS, Fitter, choose_systems, grid
 from llmrec.baselines.training_events import TrainingEvents
 from llmrec.commands.arguments import parse_arguments, print_settings
 from llmrec.commands.memory import peak_memory_mib
-from llmrec.commands.outputs import check_writable
-from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
+from llmrec.data.directory import MANIFEST, DataDirectory
 from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import evaluate_system, user_metrics
 from llmrec.hub.data_sets import open_data
 from llmrec.models.adapter import inner
+from llmrec.storage import check_writable, sha256_of
 from llmrec.training.arguments import ModelArguments
 from llmrec.training.assemble import new_recommender
 

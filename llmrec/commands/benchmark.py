@@ -19,7 +19,7 @@ import torch
 
 from llmrec.commands import benchmark_pretraining, benchmark_scoring, benchmark_training, benchmark_worlds
 from llmrec.commands.arguments import parse_arguments, print_settings
-from llmrec.commands.outputs import check_writable, replace_text
+from llmrec.storage import check_writable, write_texts
 
 SUITES: dict[str, ModuleType] = {
     "training": benchmark_training,
@@ -59,8 +59,7 @@ def write_rows(rows: list[dict[str, Any]], folder: Path, name: str, what: str = 
     table += ["| " + " | ".join(_cell(row[column]) for column in columns) + " |" for row in rows]
     text = "\n".join(table) + f"\n\n{what}, on {machine}.\n"
     folder.mkdir(parents=True, exist_ok=True)
-    replace_text(folder / f"{name}.json", json.dumps(rows, indent=2) + "\n")
-    replace_text(folder / f"{name}.md", text)
+    write_texts(folder, {f"{name}.json": json.dumps(rows, indent=2) + "\n", f"{name}.md": text})
     print(text)
 
 

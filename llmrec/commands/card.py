@@ -14,13 +14,13 @@ from typing import Any
 
 from llmrec.commands.arguments import parse_arguments, print_settings
 from llmrec.commands.evaluate_pairs import RESULTS as PAIR_RESULTS
-from llmrec.commands.outputs import check_writable
 from llmrec.commands.train import RESULT
-from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
+from llmrec.data.directory import MANIFEST, DataDirectory
 from llmrec.hub.card import CARD, renewed_card
 from llmrec.hub.checks import check_folder
 from llmrec.hub.eval_results import EVAL_RESULTS, as_json, condense, read_eval_results
-from llmrec.hub.replacing import replaced_together
+from llmrec.hub.folder import FILES
+from llmrec.storage import check_writable, finish, replaced_together, sha256_of, unless_changed
 
 
 @dataclass
@@ -47,6 +47,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments("card", CardArguments, argv)
     print_settings(arguments)
     folder = Path(arguments.model)
+    finish(folder)
+    unchanged = unless_changed(folder, FILES)
     check_folder(folder, catalog=False)
     check_writable(folder)
     manifest, audit = read_data(arguments.data_dir)
@@ -63,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     if text is None:
         raise FileExistsError(f"{str(folder / CARD)!r} was not written by llmrec; move it away first.")
     contents = {EVAL_RESULTS: as_json(record), CARD: text}
-    with replaced_together(folder, ()) as staged:
+    with replaced_together(folder, before=unchanged) as staged:
         for written, content in contents.items():
             (staged / written).write_text(content, encoding="utf-8")
     missing = [name for name in ("results", "data", "audit", "training") if record[name] is None]
@@ -94,6 +96,7 @@ def read_results(folder: Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError: if the folder holds neither.
     """
+    finish(folder)
     for name in ("results.json", f"{PAIR_RESULTS}.json"):
         if (folder / name).is_file():
             return json.loads((folder / name).read_text(encoding="utf-8"))

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from llmrec.commands.arguments import parse_arguments, print_settings
-from llmrec.commands.outputs import check_writable
 from llmrec.data.description import describe
 from llmrec.evaluation.description_page import description_html, description_markdown, summary_of
 from llmrec.hub.data_sets import open_data
+from llmrec.storage import check_writable, write_texts
 
 
 @dataclass(kw_only=True)
@@ -40,15 +40,11 @@ def main(argv: list[str] | None = None) -> None:
     folder = Path(arguments.output_dir)
     check_writable(folder)
     description = describe(open_data(arguments.data_dir), arguments.events, arguments.attribute)
-    folder.mkdir(parents=True, exist_ok=True)
     contents = {
         "describe.json": json.dumps(description, indent=2, ensure_ascii=False) + "\n",
         "describe.md": description_markdown(description),
         "describe.html": description_html(description),
     }
-    for name, content in contents.items():
-        scratch = folder / f".{name}"
-        scratch.write_text(content, encoding="utf-8")
-        scratch.replace(folder / name)
+    write_texts(folder, contents)
     print(f"\n{summary_of(description)}\n")
     print(f"wrote {', '.join(contents)} to {folder}")

@@ -10,9 +10,8 @@ import numpy as np
 
 from llmrec.baselines.frozen_text import frozen_text_logits
 from llmrec.baselines.like_rates import item_log_odds, like_rate_logits, overall_rate, pair_log_odds
-from llmrec.commands.outputs import check_writable
 from llmrec.commands.train_pairs import training_pairs
-from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
+from llmrec.data.directory import MANIFEST, DataDirectory
 from llmrec.evaluation.labelled_cases import LabelledCases
 from llmrec.evaluation.pair_results import pair_results
 from llmrec.evaluation.pair_table import pair_table
@@ -21,6 +20,7 @@ from llmrec.models.adapter import inner
 from llmrec.ranking.candidates import CandidateScorer
 from llmrec.ranking.pairs import pair_scores
 from llmrec.recommender import Recommender
+from llmrec.storage import check_writable, sha256_of, write_texts
 
 RESULTS = "pair_results"
 
@@ -79,12 +79,8 @@ def baseline_logits(recommender: Recommender, pairs: LabelledCases, cases: Label
 
 
 def write_pair_results(results: dict[str, Any], folder: Path) -> None:
-    """Write `pair_results.json` and `pair_results.md`, each whole, and print the table."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `pair_results.json` and `pair_results.md`, both or neither, and print the table."""
     table = pair_table(results)
     text = json.dumps(results, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    for name, content in ((f"{RESULTS}.json", text), (f"{RESULTS}.md", table)):
-        scratch = folder / f".{name}"
-        scratch.write_text(content, encoding="utf-8")
-        scratch.replace(folder / name)
+    write_texts(folder, {f"{RESULTS}.json": text, f"{RESULTS}.md": table})
     print(table)

@@ -10,10 +10,11 @@ from accelerate import PartialState
 from llmrec.baselines.folder import check_record, read_baselines
 from llmrec.commands.evaluate_arguments import EvaluateArguments
 from llmrec.commands.subject import load_subject
-from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
+from llmrec.data.directory import MANIFEST, DataDirectory
 from llmrec.evaluation.evaluator import CatalogueScorer
 from llmrec.evaluation.results import AGAINST, NOW_LAST, PROPOSER, SUBJECT
 from llmrec.recommender import Recommender
+from llmrec.storage import sha256_of
 
 ORDERLESS = ("popularity", "recent_popularity")
 """Baselines that read no history: shuffling one cannot change them."""

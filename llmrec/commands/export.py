@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmrec.commands.arguments import parse_arguments, print_settings
-from llmrec.commands.outputs import check_writable
 from llmrec.recommender import Recommender
+from llmrec.storage import check_writable
 
 
 @dataclass

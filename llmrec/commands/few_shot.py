@@ -23,13 +23,13 @@ from llmrec.baselines.like_rates import like_rate_logits
 from llmrec.commands.arguments import parse_options
 from llmrec.commands.benchmark import write_rows
 from llmrec.commands.evaluate_pairs import baseline_logits, pair_logits
-from llmrec.commands.outputs import check_writable
 from llmrec.commands.train_pairs import pair_trainer, training_pairs
 from llmrec.evaluation.labelled_cases import LabelledCases
 from llmrec.evaluation.pair_metrics import pair_metrics
 from llmrec.evaluation.results import SUBJECT
 from llmrec.hub.data_sets import open_data
 from llmrec.models.adapter import inner
+from llmrec.storage import check_writable
 from llmrec.training.arguments import DataArguments, ModelArguments, RecTrainingArguments
 from llmrec.training.pairs import PairTrainer
 

@@ -19,15 +19,15 @@ import numpy as np
 from transformers import HfArgumentParser
 
 from llmrec.commands.arguments import parse_options
-from llmrec.commands.outputs import replace_text
 from llmrec.commands.train import check_launch, check_output, report_coverage, report_settings, settings_record
-from llmrec.data.directory import MANIFEST, sha256_of
+from llmrec.data.directory import MANIFEST
 from llmrec.evaluation.intervals import bootstrap_means, percentile_interval
 from llmrec.hub.data_sets import open_data
 from llmrec.hub.folder import DATA_MANIFEST, TRAINING_SETTINGS
 from llmrec.models.adapter import inner
 from llmrec.models.backbone import is_causal, load_backbone
 from llmrec.models.language import LanguageModel, token_head
+from llmrec.storage import sha256_of, write_text
 from llmrec.text.processor import Processor
 from llmrec.text.serializer import Serializer
 from llmrec.training.adaptation import AdaptationTrainer
@@ -169,7 +169,7 @@ def pretrain(data: PretrainArguments, model: ModelArguments, training: RecTraini
         **result.metrics,
     }
     if trainer.is_world_process_zero():
-        replace_text(output / RESULT, json.dumps(results, indent=2, sort_keys=True) + "\n")
+        write_text(output / RESULT, json.dumps(results, indent=2, sort_keys=True) + "\n")
         print(summary(results))
         option = "--base_model" if data.full else "--init_adapter"
         print(f"saved {output}; continue with llmrec train {option} {output}")

@@ -19,6 +19,7 @@ from llmrec.hub.data_sets import data_set, push_data
 from llmrec.hub.eval_results import EVAL_RESULTS, condense
 from llmrec.hub.repository import check_repo_id
 from llmrec.recommender import Recommender
+from llmrec.storage import finish
 
 RESULTS = "results.json"
 
@@ -122,6 +123,7 @@ def read_results(folder: Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError: if the folder has no results.
     """
+    finish(folder)
     path = folder / RESULTS
     if not path.is_file():
         raise FileNotFoundError(f"no {RESULTS} in {str(folder)!r}: give the output folder of `llmrec evaluate`.")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +19,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from llmrec.commands.arguments import parse_arguments, print_settings
-from llmrec.commands.outputs import check_writable
 from llmrec.recommender import Recommendation, Recommender
+from llmrec.storage import check_writable, replaced_file
 
 LINES_AT_ONCE = 256
 """Histories recommended for between two steps of the progress bar."""
@@ -71,22 +70,18 @@ def main(argv: list[str] | None = None) -> None:
             recommender.check_history(line["history"], line.get("now"))
         except (TypeError, ValueError) as error:
             raise ValueError(f"{arguments.input}, line {number}: {error}") from None
-    scratch = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
-        with scratch.open("w", encoding="utf-8", errors="backslashreplace") as file:  # a lone surrogate as JSON has it
-            for begin in tqdm(range(0, len(lines), LINES_AT_ONCE), desc="recommending", unit="batch"):
-                batch = [line for _, line in lines[begin : begin + LINES_AT_ONCE]]
-                histories, now = [line["history"] for line in batch], [line.get("now") for line in batch]
-                found = recommender.recommend_batch(
-                    histories, arguments.k, arguments.exclude_seen, now=now, proposer=proposer
-                )
-                for line, entries in zip(batch, found, strict=True):
-                    kept = {name: value for name, value in line.items() if name != "history"}
-                    record = {**kept, "recommendations": [as_record(entry) for entry in entries]}
-                    file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-        scratch.replace(output)
-    finally:
-        scratch.unlink(missing_ok=True)
+    # A lone surrogate is written as JSON escapes it.
+    with replaced_file(output) as scratch, scratch.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        for begin in tqdm(range(0, len(lines), LINES_AT_ONCE), desc="recommending", unit="batch"):
+            batch = [line for _, line in lines[begin : begin + LINES_AT_ONCE]]
+            histories, now = [line["history"] for line in batch], [line.get("now") for line in batch]
+            found = recommender.recommend_batch(
+                histories, arguments.k, arguments.exclude_seen, now=now, proposer=proposer
+            )
+            for line, entries in zip(batch, found, strict=True):
+                kept = {name: value for name, value in line.items() if name != "history"}
+                record = {**kept, "recommendations": [as_record(entry) for entry in entries]}
+                file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
     print(f"wrote {len(lines)} lines to {output}")
 
 

@@ -10,13 +10,14 @@ import torch
 
 from llmrec.commands.train import RESULT
 from llmrec.data.catalog import Catalog
-from llmrec.data.directory import DataDirectory, sha256_of
+from llmrec.data.directory import DataDirectory
 from llmrec.evaluation.results import SUBJECT
 from llmrec.hub.eval_results import describe_model
 from llmrec.hub.folder import DATA_MANIFEST
 from llmrec.hub.merged import BACKBONE_WEIGHTS
 from llmrec.hub.names import ADAPTER_WEIGHTS
 from llmrec.recommender import Recommender
+from llmrec.storage import sha256_of
 
 
 def load_subject(

@@ -18,7 +18,6 @@ from llmrec.baselines.training_events import TrainingEvents
 from llmrec.commands.arguments import parse_options
 from llmrec.commands.environment import environment
 from llmrec.commands.memory import peak_memory_mib
-from llmrec.commands.outputs import check_writable, replace_text
 from llmrec.commands.train_pairs import pair_trainer
 from llmrec.configuration import CONFIG_NAME
 from llmrec.data.histories import draw_users
@@ -27,6 +26,7 @@ from llmrec.hub.data_sets import open_data
 from llmrec.hub.folder import DATA_MANIFEST, TRAINING_SETTINGS
 from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
+from llmrec.storage import check_writable, write_text
 from llmrec.text.unknown_tokens import token_coverage
 from llmrec.training.adapter_trainer import AdapterTrainer
 from llmrec.training.arguments import DataArguments, ModelArguments, RecTrainingArguments
@@ -251,7 +251,7 @@ def report_end(trainer: AdapterTrainer, metrics: dict[str, float], output: Path,
         "peak_memory_mib": peak_memory_mib(),
         "log": state.log_history,
     }
-    replace_text(output / RESULT, json.dumps(values, indent=2, sort_keys=True) + "\n")
+    write_text(output / RESULT, json.dumps(values, indent=2, sort_keys=True) + "\n")
     best = "none" if state.best_metric is None else f"{state.best_metric:.4f}"
     if state.best_global_step is not None:
         best += f" at step {state.best_global_step}"

@@ -26,7 +26,6 @@ from llmrec.baselines.content import ContentBaseline, unique_rows
 from llmrec.commands import pretrain as pretraining
 from llmrec.commands.arguments import parse_arguments, parse_pairs, print_settings
 from llmrec.commands.benchmark_worlds import ndcg_of_users
-from llmrec.commands.outputs import check_writable
 from llmrec.commands.train import RESULT, check_task, train, train_parser
 from llmrec.commands.transfer_runs import claim, made_of, weights_of
 from llmrec.commands.transfer_table import ADAPTED_ON, FULL, ZERO_SHOT, Cell, write_transfer
@@ -37,6 +36,7 @@ from llmrec.evaluation.cases import Cases
 from llmrec.hub.data_sets import open_data
 from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
+from llmrec.storage import check_writable
 from llmrec.training.arguments import DataArguments, ModelArguments, RecTrainingArguments
 from llmrec.training.assemble import new_recommender
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.checkpoints import Checkpoint, resolve_checkpoint
-from llmrec.commands.outputs import replace_text
 from llmrec.configuration import read_json
-from llmrec.data.directory import MANIFEST, sha256_of
+from llmrec.data.directory import MANIFEST
 from llmrec.hub.data_sets import open_data
+from llmrec.storage import sha256_of, write_text
 from llmrec.text.template import PromptTemplate
 from llmrec.training.arguments import ModelArguments, RecTrainingArguments
 
@@ -45,7 +45,7 @@ def claim(folder: Path, content: Mapping[str, Any]) -> None:
     record = folder.with_name(f"{folder.name}.json")
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(record, json.dumps(content, indent=2, sort_keys=True) + "\n")
+        write_text(record, json.dumps(content, indent=2, sort_keys=True) + "\n")
         return
     if not record.is_file():
         raise FileExistsError(

@@ -11,11 +11,11 @@ import numpy as np
 import polars as pl
 
 from llmrec.commands.benchmark import describe_machine
-from llmrec.commands.outputs import replace_text
 from llmrec.evaluation.document import Cell as TableCell
 from llmrec.evaluation.document import Section, Table, interval_cell
 from llmrec.evaluation.intervals import bootstrap_means, percentile_interval
 from llmrec.evaluation.table import markdown_page
+from llmrec.storage import write_texts
 
 ADAPTED_ON = {"none": "none", "same": "same domain", "other": "other domain", "both": "both"}
 ZERO_SHOT, FULL = "zero-shot", "full"
@@ -70,8 +70,7 @@ def write_transfer(cells: Sequence[Cell], user_ids: list[str], settings: Mapping
     rows = summary(cells)
     folder.mkdir(parents=True, exist_ok=True)
     whole = {"what": WHAT, "machine": describe_machine(), "settings": _without_places(settings), "cells": rows}
-    replace_text(folder / "transfer.json", json.dumps(whole, indent=2) + "\n")
-    replace_text(folder / "transfer.md", page(rows))
+    write_texts(folder, {"transfer.json": json.dumps(whole, indent=2) + "\n", "transfer.md": page(rows)})
     columns = {f"{ADAPTED_ON[cell.row]}, {cell.column}": cell.ndcg for cell in cells}
     pl.DataFrame({"user_id": user_ids, **columns}).write_parquet(folder / "users.parquet")
 

@@ -7,7 +7,6 @@ prove that none is.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.findings import SEVERITIES, TITLES, Finding
 from llmrec.data.near_duplicates import near_duplicate_items
 from llmrec.data.split_events import SplitEvents
+from llmrec.storage import write_texts
 
 FORMAT_VERSION = 1
 
@@ -87,12 +87,6 @@ def audit(data: SplitEvents, catalog: Catalog | None = None) -> dict[str, Any]:
 
 
 def write_audit(folder: Path, result: dict[str, Any]) -> None:
-    """Write audit.json and audit.md into a folder that exists, each whole or not at all."""
-    texts = {"audit.json": json.dumps(result, indent=2, ensure_ascii=False) + "\n", "audit.md": audit_page(result)}
-    for name, text in texts.items():
-        partial = folder / f".{name}.partial"
-        try:
-            partial.write_text(text, encoding="utf-8")
-            os.replace(partial, folder / name)
-        finally:
-            partial.unlink(missing_ok=True)
+    """Write audit.json and audit.md into a folder, both or neither."""
+    text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
+    write_texts(folder, {"audit.json": text, "audit.md": audit_page(result)})

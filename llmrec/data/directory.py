@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
 import json
 import os
-import shutil
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
 from llmrec.data.catalog import Catalog
 from llmrec.data.histories import read_histories
 from llmrec.data.schema import INTERACTIONS_SCHEMA, SPLITS_SCHEMA, check_schema
+from llmrec.storage import finish, read_whole, replaced_folder, sha256_of, unless_changed
 from llmrec.untrusted import regular_files
 
 if TYPE_CHECKING:
@@ -35,16 +31,8 @@ TOLD = (
     *("source", "split", "ties", "versions"),
 )
 """Parts of a manifest that hold hashes, counts and settings alone."""
+Table = TypeVar("Table")
 KNOWN_FILES = {MANIFEST, *TABLES, AUDIT, "audit.md"}
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def describe_files(paths: dict[str, Path]) -> dict[str, dict[str, int | str]]:
@@ -98,6 +86,7 @@ class DataDirectory:
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self.manifest = manifest
+        self._check_unchanged = unless_changed(path, [MANIFEST])
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> DataDirectory:
@@ -109,11 +98,15 @@ class DataDirectory:
         """
         directory = Path(path)
         regular_files(directory)
+        return read_whole(directory, [MANIFEST], lambda: cls._open(directory))
+
+    @classmethod
+    def _open(cls, directory: Path) -> DataDirectory:
         manifest = read_manifest(directory)
         for name in TABLES:
             file = directory / name
             if not file.is_file():
-                raise FileNotFoundError(f"data directory {os.fspath(path)!r} lacks {name}; run `llmrec prepare` again")
+                raise FileNotFoundError(f"data directory {str(directory)!r} lacks {name}; run `llmrec prepare` again")
             if sha256_of(file) != manifest.get("outputs", {}).get(name, {}).get("sha256"):
                 raise ValueError(
                     f"{os.fspath(file)!r} is not the file that the manifest describes (its SHA-256 differs);\n"
@@ -132,17 +125,17 @@ class DataDirectory:
         second, and what is a tie, is that of both.
         `liked` (Boolean) is there where the data were prepared with likes and dislikes, as `manifest["labels"]` says.
         """
-        return pl.read_parquet(self.path / "interactions.parquet")
+        return self._unchanged(pl.read_parquet(self.path / "interactions.parquet"))
 
     @cached_property
     def splits(self) -> pl.DataFrame:
         """For each row of `interactions`, in the same order, its keys, `split` and the `reason` if it was dropped."""
-        return pl.read_parquet(self.path / "splits.parquet")
+        return self._unchanged(pl.read_parquet(self.path / "splits.parquet"))
 
     @cached_property
     def catalog(self) -> Catalog:
         """Every item with text, cold ones included."""
-        return Catalog.read(self.path / "items.parquet")
+        return self._unchanged(Catalog.read(self.path / "items.parquet"))
 
     @property
     def has_clock(self) -> bool:
@@ -181,7 +174,16 @@ class DataDirectory:
             `split` (string), in the order of `interactions`, and `nanosecond` (int64) and `liked` (bool) where
             `interactions` has them; dropped events are not in it.
         """
-        return read_histories(self.path / "histories.arrow")
+        return self._unchanged(read_histories(self.path / "histories.arrow"))
+
+    def _unchanged(self, table: Table) -> Table:
+        """Return what was just read, unless other data were prepared at the path since it was opened.
+
+        Raises:
+            ValueError: They were.
+        """
+        self._check_unchanged()
+        return table
 
 
 def check_output_dir(path: Path, overwrite: bool) -> None:
@@ -198,6 +200,7 @@ def check_output_dir(path: Path, overwrite: bool) -> None:
                     f"output directory {os.fspath(path)!r}: {os.fspath(part)!r} is a file; choose another"
                 )
             break
+    finish(path)
     if not path.is_dir() or not any(path.iterdir()):
         return
     foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in KNOWN_FILES)
@@ -225,51 +228,6 @@ def staged_directory(path: str | os.PathLike[str], *, overwrite: bool = False) -
         FileExistsError: Something stands there that may not be replaced.
         PermissionError: Nothing can be written there.
     """
-    target = Path(path).resolve()
-    check_output_dir(target, overwrite)
-    ancestor = next(part for part in target.parents if part.exists())
-    try:
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=ancestor))
-    except OSError as error:
-        raise PermissionError(
-            f"output directory {os.fspath(path)!r} cannot be written ({error.strerror}); choose another"
-        ) from None
-    try:
+    target = Path(path)
+    with replaced_folder(target, lambda: check_output_dir(target, overwrite)) as staging:
         yield staging
-        umask = os.umask(0)
-        os.umask(umask)
-        staging.chmod(0o777 & ~umask)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        put_in_place(staging, target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def put_in_place(staging: Path, target: Path) -> None:
-    """Rename a directory to `target`; one that stands there ends at `staging`, and at no moment is neither in place.
-
-    Where the system cannot exchange two directories in one step, the old one is renamed aside first and back again
-    if the second rename fails.
-    """
-    if not target.exists() or not any(target.iterdir()):
-        os.replace(staging, target)
-    elif not exchange(staging, target):
-        aside = staging.with_suffix(".replaced")
-        os.replace(target, aside)
-        try:
-            os.replace(staging, target)
-        except OSError:
-            os.replace(aside, target)
-            raise
-        shutil.rmtree(aside)
-
-
-def exchange(first: Path, second: Path) -> bool:
-    """Swap two directories in one step where Linux offers it (renameat2), and say whether it was done."""
-    if not sys.platform.startswith("linux"):
-        return False
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    at_cwd, rename_exchange = -100, 2
-    return renameat2 is not None and not renameat2(
-        at_cwd, os.fsencode(first), at_cwd, os.fsencode(second), rename_exchange
-    )

@@ -10,10 +10,7 @@ alone and can be drawn again from it (`llmrec redraw`):
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,9 @@ from llmrec.evaluation.evaluator import Ranking
 from llmrec.evaluation.page import results_page
 from llmrec.evaluation.strata import Stratum
 from llmrec.evaluation.table import results_table
+from llmrec.storage import check_writable, finish, replaced_together
+
+RESULTS = "results.json"
 
 
 def write_report(
@@ -32,7 +32,7 @@ def write_report(
 ) -> None:
     """Write all files of the report, replacing those of an earlier run.
 
-    All are finished beside their places before the first is moved there, so a failure leaves the folder as it was.
+    They are replaced together: a failure leaves the folder as it was, and no reader finds old files beside new ones.
 
     Args:
         results: From `results.build_results`, with further sections where there are any.
@@ -49,8 +49,8 @@ def write_report(
         for name, frame in sorted(per_user.items())
     )
     text = json.dumps(results, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
-    with _staged_files(output_dir) as folder:
-        (folder / "results.json").write_text(text, encoding="utf-8")
+    with replaced_together(Path(output_dir)) as folder:
+        (folder / RESULTS).write_text(text, encoding="utf-8")
         users.write_parquet(folder / "per_user.parquet")
         per_case.write_parquet(folder / "per_case.parquet")
         _draw_views(results, folder)
@@ -78,8 +78,20 @@ def case_table(
 
 
 def write_views(results: Mapping[str, Any], output_dir: str | Path) -> None:
-    """Write `results.md`, `results.html` and `results.png` again from the results alone."""
-    with _staged_files(output_dir) as folder:
+    """Write `results.md`, `results.html` and `results.png` again from the results alone.
+
+    Raises:
+        ValueError: If the folder holds other results.
+    """
+
+    def check(_: Path) -> None:
+        if (Path(output_dir) / RESULTS).is_file() and read_results(output_dir) != results:
+            raise ValueError(
+                f"output_dir {str(output_dir)!r} holds other results than those that are drawn;\n"
+                "draw again from the results that are there, or give another folder"
+            )
+
+    with replaced_together(Path(output_dir), before=check) as folder:
         _draw_views(results, folder)
 
 
@@ -89,8 +101,13 @@ def check_report_folder(output_dir: str | Path) -> None:
     Raises:
         PermissionError: If they cannot.
     """
-    with _staged_files(output_dir):
-        pass
+    try:
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        check_writable(output_dir)
+    except OSError as error:
+        raise PermissionError(
+            f"output_dir {str(output_dir)!r} cannot be written ({error.strerror}): choose a folder that can"
+        ) from None
 
 
 def read_results(output_dir: str | Path) -> dict[str, Any]:
@@ -99,7 +116,8 @@ def read_results(output_dir: str | Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError: If the folder holds none.
     """
-    path = Path(output_dir) / "results.json"
+    path = Path(output_dir) / RESULTS
+    finish(path.parent)
     if not path.is_file():
         raise FileNotFoundError(f"{str(path)!r} does not exist: evaluate a model into this folder first")
     return json.loads(path.read_text(encoding="utf-8"))
@@ -109,20 +127,3 @@ def _draw_views(results: Mapping[str, Any], folder: Path) -> None:
     (folder / "results.md").write_text(results_table(results), encoding="utf-8")
     (folder / "results.html").write_text(results_page(results), encoding="utf-8")
     draw_chart(results, folder / "results.png")
-
-
-@contextmanager
-def _staged_files(output_dir: str | Path) -> Iterator[Path]:
-    """Yield a folder inside the output folder whose files move up together when the block ends without an error."""
-    target = Path(output_dir)
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        staging = tempfile.TemporaryDirectory(prefix=".report-", dir=target)
-    except OSError as error:
-        raise PermissionError(
-            f"output_dir {str(output_dir)!r} cannot be written ({error.strerror}): choose a folder that can"
-        ) from None
-    with staging as folder:
-        yield Path(folder)
-        for path in sorted(Path(folder).iterdir()):
-            os.replace(path, target / path.name)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from llmrec.data.directory import MANIFEST, DataDirectory, sha256_of
+from llmrec.data.directory import MANIFEST, DataDirectory
 from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.comparisons import Comparison, IntervalsByMetric
 from llmrec.evaluation.evaluator import Ranking, metric_columns, user_metrics
@@ -17,6 +17,7 @@ from llmrec.evaluation.metrics import CUTOFFS
 from llmrec.evaluation.reading import main_cutoff
 from llmrec.evaluation.strata import Stratum
 from llmrec.ranking.ranks import TIE_RULE
+from llmrec.storage import sha256_of
 
 FORMAT_VERSION = 2
 FULL = "full"

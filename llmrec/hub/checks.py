@@ -16,7 +16,6 @@ from peft import LoraConfig
 
 from llmrec.configuration import CONFIG_NAME, RecommenderConfig, read_json
 from llmrec.data.catalog import Catalog
-from llmrec.data.directory import sha256_of
 from llmrec.formatting import printable
 from llmrec.hub.folder import ITEM_EMBEDDINGS, TOKENIZER
 from llmrec.hub.merged import ADAPTATION, BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS, check_backbone_files
@@ -24,6 +23,7 @@ from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS
 from llmrec.hub.weights import REFUSED_PICKLE, check_heads, check_weights
 from llmrec.models.adapter import HEADS
 from llmrec.models.costs import check_tokenizer
+from llmrec.storage import sha256_of
 from llmrec.text.template import TEMPLATE_NAME, PromptTemplate
 from llmrec.untrusted import LIMITS, check_count, refusals, regular_files
 

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 
 from llmrec.configuration import RecommenderConfig, read_json
 from llmrec.data.catalog import Catalog
-from llmrec.data.directory import sha256_of
 from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS
+from llmrec.storage import sha256_of
 from llmrec.text.template import TEMPLATE_NAME
 from llmrec.untrusted import holds
 

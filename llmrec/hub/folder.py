@@ -35,16 +35,15 @@ from torch import Tensor
 
 from llmrec.configuration import CONFIG_NAME, RecommenderConfig, read_json
 from llmrec.data.catalog import Catalog
-from llmrec.data.directory import sha256_of
 from llmrec.hub.card import CARD, read_card, renewed_card
 from llmrec.hub.eval_results import EVAL_RESULTS, describe_model, read_eval_results
 from llmrec.hub.merged import ADAPTATION, BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS, save_merged
 from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS, PROBE
-from llmrec.hub.replacing import replaced_together
 from llmrec.models.adapter import inner
 from llmrec.models.item_encoder import ITEM_LAYERS
 from llmrec.models.items import ItemTable
 from llmrec.models.modeling import RecModel
+from llmrec.storage import replaced_together, sha256_of
 from llmrec.text.processor import Processor
 from llmrec.text.template import TEMPLATE_NAME
 from llmrec.untrusted import holds
@@ -96,10 +95,14 @@ def save_folder(
         FileExistsError: if it holds an adapter where a merged model is saved, or the reverse.
     """
     target = Path(folder)
-    if (target / (ADAPTER_CONFIG if config.merged else HEAD_WEIGHTS)).exists():
-        kinds = ("a merged model", "an adapter")[:: 1 if config.merged else -1]
-        raise FileExistsError(f"{str(folder)!r} holds {kinds[1]}; save {kinds[0]} to another folder.")
-    with replaced_together(target, OPTIONAL) as staged:
+
+    def check_kind(*_: Path) -> None:
+        if (target / (ADAPTER_CONFIG if config.merged else HEAD_WEIGHTS)).exists():
+            kinds = ("a merged model", "an adapter")[:: 1 if config.merged else -1]
+            raise FileExistsError(f"{str(folder)!r} holds {kinds[1]}; save {kinds[0]} to another folder.")
+
+    check_kind()
+    with replaced_together(target, OPTIONAL, check_kind) as staged:
         if isinstance(model, PeftModel):
             # save_embedding_layers="auto" would ask the Hub for the base's configuration at every save
             model.save_pretrained(str(staged), save_embedding_layers=False)

@@ -18,13 +18,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from llmrec.checkpoints import Checkpoint
-from llmrec.hub.replacing import finish
 from llmrec.models.adapter import inner
 from llmrec.models.backbone import load_backbone
 from llmrec.models.items import ItemTable
 from llmrec.models.language import LanguageModel
 from llmrec.ranking.item_index import encode_catalog
 from llmrec.recommender import Recommender
+from llmrec.storage import finish
 from llmrec.training.adaptation_data import PackedCollator, PackedDataset, ReadPass
 from llmrec.training.adapter_trainer import AdapterTrainer
 from llmrec.training.arguments import RecTrainingArguments

@@ -20,9 +20,9 @@ from transformers.trainer_utils import TrainOutput
 
 from llmrec.hub.folder import load_tables
 from llmrec.hub.names import ADAPTER_WEIGHTS
-from llmrec.hub.replacing import finish
 from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
+from llmrec.storage import finish
 from llmrec.training.arguments import RecTrainingArguments
 from llmrec.training.collators import SamplerEpoch, WindowBatchSampler
 from llmrec.training.parameter_groups import parameter_groups

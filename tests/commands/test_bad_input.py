@@ -203,6 +203,6 @@ def test_what_may_not_be_written_is_refused(place, capsys, monkeypatch):
     def refuse(**_: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("llmrec.commands.outputs.tempfile", SimpleNamespace(TemporaryFile=refuse))
+    monkeypatch.setattr("llmrec.storage.tempfile", SimpleNamespace(TemporaryFile=refuse))
     for verb, options in (("train", TRAIN), ("recommend", RECOMMEND)):
         assert_refused(place, capsys, monkeypatch, verb, options, "writ")

@@ -10,10 +10,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from llmrec import storage
 from llmrec.data import directory as directory_module
-from llmrec.data.directory import TABLES, DataDirectory, sha256_of, staged_directory
+from llmrec.data.directory import TABLES, DataDirectory, staged_directory
 from llmrec.data.preparation import SplitSettings, prepare
 from llmrec.data.schema import RawTables
+from llmrec.storage import sha256_of
 
 LEAVE_ONE_OUT = SplitSettings(kind="leave_one_out")
 
@@ -112,17 +114,17 @@ def test_a_replacement_that_fails_puts_the_old_directory_back(
     path = tmp_path / "data"
     write_data(path, "old")
     if not can_exchange:
-        monkeypatch.setattr(directory_module, "exchange", lambda first, second: False)
+        monkeypatch.setattr(storage, "exchange", lambda first, second: False)
     write_data(path, "new", overwrite=True)
     assert title_at(path) == "new" and not leftovers(tmp_path)
     real_replace = os.replace
 
     def refuse_the_new(source: Path, target: Path) -> None:
-        if str(source).endswith(".partial"):
+        if ".partial" in str(source):
             raise OSError("disk gone")
         real_replace(source, target)
 
-    monkeypatch.setattr(directory_module, "exchange", lambda first, second: False)
+    monkeypatch.setattr(storage, "exchange", lambda first, second: False)
     monkeypatch.setattr(os, "replace", refuse_the_new)
     with pytest.raises(OSError, match="disk gone"):
         write_data(path, "newest", overwrite=True)
@@ -139,14 +141,64 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 import test_directory as t
 kill = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
 if {moment!r} == "staged":
-    t.directory_module.put_in_place = kill
+    t.storage.put_in_place = kill
 else:
-    t.directory_module.shutil.rmtree = kill
+    put = t.storage.put_in_place
+    t.storage.put_in_place = lambda *paths: kill(put(*paths))
 t.write_data(t.Path({str(path)!r}), "new", overwrite=True)
 """
     killed = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert title_at(path) == ("old" if moment == "staged" else "new")
+    assert leftovers(tmp_path)
+    write_data(path, "newest", overwrite=True)
+    assert title_at(path) == "newest" and not leftovers(tmp_path)
+
+
+def test_of_two_that_prepare_at_once_the_slower_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    with pytest.raises(FileExistsError, match="--overwrite true"), staged_directory(path) as staging:
+        prepare(raw_tables("slow"), staging, LEAVE_ONE_OUT)
+        write_data(path, "fast")
+        assert len(leftovers(tmp_path)) == 1  # of a process that lives
+    assert title_at(path) == "fast" and not leftovers(tmp_path)
+
+
+def test_data_that_are_prepared_again_are_not_mixed_with_those_that_were_opened(tmp_path: Path) -> None:
+    """Tables are read when they are asked for: the path may hold others by then."""
+    data = write_data(tmp_path / "data", "old")
+    assert len(data.interactions) == 3
+    write_data(tmp_path / "data", "new", overwrite=True)
+    for read in (lambda: data.catalog, lambda: data.splits, data.histories):
+        with pytest.raises(ValueError, match=r"data' was replaced by another process(.|\n)*Run this again"):
+            read()
+
+
+def test_data_that_are_replaced_while_they_are_opened_are_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real = tmp_path / "data", directory_module.read_manifest
+    write_data(path, "old")
+
+    def overtaken(folder: Path) -> dict:
+        manifest = real(folder)
+        monkeypatch.setattr(directory_module, "read_manifest", real)
+        write_data(path, "new", overwrite=True)
+        return manifest
+
+    monkeypatch.setattr(directory_module, "read_manifest", overtaken)
+    assert title_at(path) == "new"
+
+
+def test_a_process_that_was_killed_in_its_audit_is_finished(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    data = write_data(path)
+    (path / storage.COMMITTED).mkdir()
+    (path / storage.COMMITTED / "audit.json").write_text('{"findings": ["new"]}')
+    (path / storage.COMMITTED / storage.GONE).write_text("[]")
+    assert data.audit != {"findings": ["new"]}
+    assert DataDirectory.open(path).audit == {"findings": ["new"]}
+    write_data(path, overwrite=True)
 
 
 def test_directories_that_cannot_be_opened(tmp_path: Path) -> None:

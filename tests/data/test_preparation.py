@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from llmrec.data.directory import TABLES, DataDirectory, sha256_of, staged_directory
+from llmrec.data.directory import TABLES, DataDirectory, staged_directory
 from llmrec.data.preparation import SplitSettings, prepare
 from llmrec.data.schema import RawTables
+from llmrec.storage import sha256_of
 
 START = 1_500_000_000
 TITLES = pl.DataFrame({"item_id": list("wxyz"), "title": ["Walk", "Xylophone", "Yard", "Zebra"]})

@@ -84,7 +84,7 @@ def test_a_failure_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         write_report({**fake_results(), "best_baseline": None}, PER_USER, PER_CASE, tmp_path)
     assert contents(tmp_path) == before
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".report-")]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_a_folder_that_cannot_be_written_is_named_beforehand(tmp_path):

@@ -20,11 +20,11 @@ from tiny_recommenders import randomise, tiny_recommender
 
 from llmrec.commands.main import run
 from llmrec.data.catalog import Catalog
-from llmrec.data.directory import sha256_of
 from llmrec.hub.checks import check_base_name, check_weights
 from llmrec.hub.folder import ITEM_EMBEDDINGS
 from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS
 from llmrec.recommender import Recommender
+from llmrec.storage import sha256_of
 
 CONFIG = "llmrec_config.json"
 BASE = "tester/checked-bert"

@@ -15,8 +15,8 @@ from small_data import items_frame
 from tiny_checkpoints import save_checkpoint
 from tiny_recommenders import randomise, rec_model, tiny_recommender
 
-from llmrec.data.directory import sha256_of
 from llmrec.recommender import Recommender
+from llmrec.storage import sha256_of
 from llmrec.untrusted import LIMITS
 
 ADAPTER, SETTINGS, TOKENIZER, PROMPT = "adapter_config.json", "llmrec_config.json", "tokenizer.json", "prompt.json"

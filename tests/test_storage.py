@@ -17,8 +17,8 @@ from tiny_recommenders import randomise, tiny_recommender
 from llmrec import recommender as module
 from llmrec.hub import folder as folder_module
 from llmrec.hub.folder import TOKENIZER
-from llmrec.hub.replacing import COMMITTED, GONE, STAGED, finish, replaced_together
 from llmrec.recommender import Recommender
+from llmrec.storage import COMMITTED, GONE, STAGED, clean, finish, replaced_together
 
 TOUCHING = {
     "open",
@@ -79,7 +79,7 @@ def test_killed_at_any_moment_files_are_all_old_or_all_new(tmp_path):
         (folder / "notes.txt").write_text("mine")
         killed = killed_at(moment, folder, lambda at=folder: write(at, new, ("only_old.json",)))
         finish(folder)
-        shutil.rmtree(folder / STAGED, ignore_errors=True)
+        clean(folder, STAGED)
         found = {name: content.decode() for name, content in files(folder).items()}
         assert found.pop("notes.txt") == "mine"
         assert found in (old, new), moment
@@ -129,9 +129,9 @@ def test_an_adapter_whose_save_is_killed_loads_with_the_old_or_the_new_scores(ch
             found = Recommender.from_pretrained(target).score(history, ["i03", "i07"])
             assert any(found == pytest.approx(each, abs=1e-6) for each in scores), moment
         finish(target)
-        shutil.rmtree(target / STAGED, ignore_errors=True)
+        clean(target, STAGED)
         assert files(target) in (old, new), moment
-        moment += 1 if committed or moment < 8 else 4
+        moment += 1 if committed or moment < 8 else 6
     assert loads > 5
     assert files(target) == new
 
