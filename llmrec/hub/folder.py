@@ -20,6 +20,7 @@ Without a catalogue the folder is small and names no item: no `items.parquet`, n
 from __future__ import annotations
 
 import json
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -93,6 +94,7 @@ def save_folder(
     Raises:
         NotADirectoryError: if `folder` is a file.
         FileExistsError: if it holds an adapter where a merged model is saved, or the reverse.
+        ValueError: if a weight or a score is NaN or infinite.
     """
     target = Path(folder)
 
@@ -122,6 +124,7 @@ def save_folder(
                 tensors = {name: getattr(tables, name).detach() for name in names}
                 _save_rows(tensors, staged / ITEM_TABLES, _sources_of_tables(staged, config))
             _save_rows({"text": tables.text}, staged / ITEM_EMBEDDINGS, _sources_of_embeddings(staged, config))
+        check_finite(staged, probe)
         write_json({**probe, TOKENIZER: sha256_of(staged / TOKENIZER)}, staged / PROBE)
         measured = [one for one in (records.get(EVAL_RESULTS), read_eval_results(target)) if one]
         own = describe_model(staged)["model_sha256"] if measured else None
@@ -143,6 +146,27 @@ def save_folder(
         for path in staged.rglob("*"):
             if path.is_file():
                 path.chmod(0o644)  # safetensors writes 0600
+
+
+def check_finite(folder: Path, probe: Mapping[str, Any]) -> None:
+    """Refuse to save what loading refuses: weights, item tables or scores that are NaN or infinite.
+
+    Raises:
+        ValueError: naming the tensor.
+    """
+    wrong = []
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            tensors = ((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118 (it is no dict)
+            wrong += [f"{path.name}: {name!r}" for name, tensor in tensors if not torch.isfinite(tensor).all()]
+    if not all(math.isfinite(score) for entry in probe["histories"] for score in entry["scores"]):
+        wrong.append("the scores")
+    if wrong:
+        others = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise ValueError(
+            f"{wrong[0]}{others} would hold values that are NaN or infinite; only finite ones are saved.\n"
+            "The training diverged: load an earlier checkpoint, or train again with a lower learning rate."
+        )
 
 
 def write_json(values: Mapping[str, Any], path: Path) -> None:
