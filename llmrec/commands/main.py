@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
 import warnings
 
 from llmrec.formatting import printable
+from llmrec.storage import REMEDIES
 
 VERBS = {
     "prepare": "clean an events table and split it by time into a data directory",
@@ -35,15 +35,6 @@ VERBS = {
 }
 
 USER_ERRORS = (ValueError, TypeError, OSError)
-REMEDIES = {
-    errno.ENOSPC: "free space, or write to another disk",
-    errno.EDQUOT: "free space, or write to another disk",
-    errno.EFBIG: "the size of files is limited here; raise the limit (ulimit -f), or write less",
-    errno.EMFILE: "raise the limit of open files (ulimit -n)",
-    errno.ENFILE: "end other programs that hold files open",
-    errno.EROFS: "write to another folder",
-}
-"""What to do about an error of the operating system, by its number."""
 
 
 def usage() -> str:
@@ -87,13 +78,13 @@ def error_text(error: Exception) -> str:
     """Return what an error says; one of the operating system with its file and a remedy.
 
     >>> error_text(OSError(28, "No space left on device", "data/items.parquet"))
-    "'data/items.parquet': No space left on device; free space, or write to another disk"
+    "'data/items.parquet': No space left on device. Free some space, or give a folder on another disk."
     """
     if not isinstance(error, OSError) or error.errno is None:
         return str(error)
     file = "" if error.filename is None else f"{error.filename!r}: "
-    remedy = REMEDIES.get(error.errno, "give another file or folder")
-    return f"{file}{error.strerror or error}; {remedy}"
+    remedy = REMEDIES.get(error.errno, "Give another file or folder")
+    return f"{file}{error.strerror or error}. {remedy}."
 
 
 def format_warning(message: Warning | str, *place: object, **more: object) -> str:
