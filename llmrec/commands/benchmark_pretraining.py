@@ -20,7 +20,7 @@ from transformers import set_seed
 from llmrec.commands.memory import peak_memory_mib, reset_peak_memory
 from llmrec.data.directory import DataDirectory
 from llmrec.models.adapter import inner
-from llmrec.models.backbone import is_causal
+from llmrec.models.capabilities import is_causal
 from llmrec.models.language import LanguageModel, token_head
 from llmrec.text.packing import PackedBatch
 from llmrec.training.adaptation_data import NextTokens, PackedCollator, PackedDataset, ReadPass, history_passes
@@ -75,7 +75,7 @@ def measure(arguments: BenchmarkArguments) -> Iterator[dict[str, Any]]:
     text = torch.zeros(len(directory.catalog), width)  # no item is embedded: histories alone are read
     clock = directory.has_clock
     recommender = new_recommender(settings, directory.catalog, clock, counts, text)
-    processor, causal = recommender.processor, is_causal(inner(recommender.model).backbone.config)
+    processor, causal = recommender.processor, is_causal(inner(recommender.model).backbone)
     language = LanguageModel(recommender.model, *token_head(recommender.checkpoint, causal))
     language.compares = False
     language.eval()  # no dropout: the ways must agree

@@ -25,7 +25,8 @@ from llmrec.evaluation.intervals import bootstrap_means, percentile_interval
 from llmrec.hub.data_sets import open_data
 from llmrec.hub.folder import DATA_MANIFEST, TRAINING_SETTINGS
 from llmrec.models.adapter import inner
-from llmrec.models.backbone import is_causal, load_backbone
+from llmrec.models.backbone import load_backbone
+from llmrec.models.capabilities import is_causal
 from llmrec.models.language import LanguageModel, token_head
 from llmrec.storage import sha256_of, write_text
 from llmrec.text.processor import Processor
@@ -141,7 +142,7 @@ def pretrain(data: PretrainArguments, model: ModelArguments, training: RecTraini
     coverage = report_coverage(trainer.recommender, training.process_index == 0)
     result = trainer.train(resume_from_checkpoint=checkpoint)
     losses = trainer.held_out_losses()
-    objective = "next tokens" if is_causal(trainer.language.backbone.config) else "masked events"
+    objective = "next tokens" if is_causal(trainer.language.backbone) else "masked events"
     recommender = trainer.recommender
     recommender.config = replace(
         recommender.config,
@@ -205,7 +206,7 @@ def assemble(
     passes, drawn = mixed(parts, processor, data.mixing_temperature, training.seed)
     dataset = PackedDataset(passes, processor, data.row_tokens)
     away = PackedDataset([one for part in parts for one in part.held_out], processor, data.row_tokens)
-    causal = is_causal(inner(recommender.model).backbone.config)
+    causal = is_causal(inner(recommender.model).backbone)
     objective = NextTokens() if causal else masked_objective(processor, data.mask_rate)
     catalogs = [directory.catalog for directory in directories] if data.contrast_weight else []
     collator = PackedCollator(processor, objective, training.seed, catalogs)

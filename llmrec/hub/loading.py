@@ -16,7 +16,7 @@ from llmrec.hub.folder import load_tables, read_item_embeddings
 from llmrec.hub.merged import HEAD_WEIGHTS, load_adaptation, load_heads
 from llmrec.hub.names import ADAPTER_WEIGHTS, ITEMS
 from llmrec.models.adapter import load_adapter
-from llmrec.models.backbone import load_backbone, load_tokenizer
+from llmrec.models.backbone import check_asked, load_backbone, load_tokenizer
 from llmrec.models.candidate_heads import empty_candidate_head
 from llmrec.models.item_encoder import saved_encoding
 from llmrec.models.items import ItemTable
@@ -49,6 +49,7 @@ def load_model(
     serializer = Serializer(PromptTemplate.load(folder), has_clock=config.has_clock)
     processor = Processor(serializer, load_tokenizer(folder), config)
     backbone = load_backbone(checkpoint)
+    check_asked(backbone, checkpoint.name, config.head, processor.asks_now)
     check_window(backbone, processor)
     adaptation = load_adaptation(folder, backbone) if config.merged else {}
     if items is not None:

@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedM
 from llmrec.checkpoints import Checkpoint
 from llmrec.models.adapter import inner
 from llmrec.models.attention import attention_mask
-from llmrec.models.backbone import is_causal, load_with_head, run_backbone
+from llmrec.models.backbone import load_with_head
+from llmrec.models.capabilities import capabilities, is_causal, run_backbone
 from llmrec.models.modeling import RecModel
 
 
@@ -70,6 +71,12 @@ class LanguageModel(nn.Module):
         super().__init__()
         assert isinstance(model, PeftModel) != (base is not None)
         self.model = model
+        can = capabilities(self.backbone)
+        if not can.branches:
+            raise ValueError(
+                f"{self.backbone.config.model_type} reads no packed histories, for {can.lacks}.\n"
+                "Continued pretraining packs histories: give another checkpoint, or train without it."
+            )
         self.base = None if base is None else base.requires_grad_(False)
         self.heads = nn.ModuleDict({"adapted": head, "base": copy.deepcopy(head)})
         self.learned = learned
@@ -97,7 +104,7 @@ class LanguageModel(nn.Module):
     def _read(
         self, backbone: PreTrainedModel, input_ids: Tensor, position_ids: Tensor, block: Tensor, sequence: Tensor
     ) -> Tensor:
-        mask = attention_mask(block, is_causal(backbone.config), sequence=sequence)
+        mask = attention_mask(block, is_causal(backbone), sequence=sequence)
         embed: Any = backbone.get_input_embeddings()
         return run_backbone(backbone, embed(input_ids), position_ids + inner(self.model).position_offset, mask)
 

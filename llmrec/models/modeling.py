@@ -12,11 +12,12 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers.configuration_utils import SubConfigSpec
 
 from llmrec.models.attention import attention_mask
-from llmrec.models.backbone import is_causal, position_offset, run_backbone
 from llmrec.models.candidate_heads import CrossHead, VerbalizerHead
+from llmrec.models.capabilities import capabilities, run_backbone
 from llmrec.models.heads import DualHead
 from llmrec.models.item_encoder import ItemTextHead
 from llmrec.models.items import Items, ItemTable
+from llmrec.models.passes import position_offset
 from llmrec.models.pooling import pool_blocks, state_blocks
 from llmrec.models.time import TimeEmbedding
 from llmrec.text.batch import PADDING
@@ -95,7 +96,7 @@ class RecModel(PreTrainedModel):
         self.verbalizes = isinstance(candidate_head, VerbalizerHead)
         self.vector_dropout = 0.0
         self.adaptation: Mapping[str, tuple[Tensor, Tensor]] = {}
-        self.causal = is_causal(self.backbone.config)
+        self.causal = capabilities(self.backbone).causal
         self.position_offset = position_offset(self.backbone)
         self.post_init()
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from llmrec.models.attention import attention_mask
-from llmrec.models.backbone import run_backbone
+from llmrec.models.capabilities import capabilities, run_backbone
 from llmrec.models.items import Items
 from llmrec.models.modeling import RecModel
 from llmrec.models.pooling import pool_blocks
@@ -26,7 +26,8 @@ class Reading:
     """Keys and values of a history's tokens, and what the head needs of its events.
 
     Exact, for encoders too, because no token of a history sees a later block: reading on changes nothing that was read.
-    Holds (tokens x layers x 2 x key width) numbers; 256 tokens of MiniLM take 4.7 MB.
+    Holds (tokens x layers x 2 x key width) numbers; 256 tokens of MiniLM take 4.7 MB. A checkpoint without a cache has
+    the history read again with whatever comes behind it, for the same numbers.
 
     Args:
         model: in evaluation mode; a reading is worthless once its weights change.
@@ -36,9 +37,11 @@ class Reading:
     def __init__(self, model: RecModel, header: Block) -> None:
         self.model = model
         self.device = model.device
-        self._cache = DynamicCache(config=model.backbone.config)
+        # Built without the configuration: one with it crops what layers with a window have, and branches move back.
+        self._cache = DynamicCache() if capabilities(model.backbone).cache else None
         self._block = torch.empty(1, 0, dtype=torch.long, device=self.device)
         width = model.backbone.config.hidden_size
+        self._tokens = torch.empty(1, 0, width, device=self.device)  # what entered the model, where there is no cache
         self._events = torch.empty(1, 0, width, device=self.device)  # c(i) of the events' items
         self._state = torch.empty(1, 0, width, device=self.device)  # pooled state of the newest event
         self._header = list(header)
@@ -55,9 +58,9 @@ class Reading:
 
     @property
     def mebibytes(self) -> float:
-        """Memory of the keys and values, and of the events' embeddings."""
-        layers: Any = self._cache.layers
-        kept = [self._events, *(each for layer in layers for each in (layer.keys, layer.values))]
+        """Memory of the keys and values, or of the tokens' embeddings, and of the events'."""
+        layers: Any = [] if self._cache is None else self._cache.layers
+        kept = [self._events, self._tokens, *(each for layer in layers for each in (layer.keys, layer.values))]
         return sum(each.nbytes for each in kept) / 2**20
 
     @torch.inference_mode()
@@ -119,26 +122,39 @@ class Reading:
 
     def _beside(self, tokens: Tensor, branch: Tensor) -> Tensor:
         """Read branches behind the newest event and forget them: tokens (1, T, D), branch after branch."""
-        model = self.model
         sizes = torch.unique_consecutive(branch[0], return_counts=True)[1].tolist()
         positions = torch.cat([torch.arange(size) for size in sizes])[None].to(self.device) + self.num_tokens
-        block = torch.cat([self._block, torch.full_like(branch, self.num_events)], dim=1)
-        branches = torch.cat([torch.full_like(self._block, TRUNK), branch], dim=1)
-        mask = attention_mask(block, model.causal, branches, self.num_tokens)
         beside = copy(self._cache)
-        beside.layers = [copy(layer) for layer in self._cache.layers]  # a cropped one would keep the branches' memory
-        return run_backbone(model.backbone, tokens, positions + model.position_offset, mask, beside)
+        if beside is not None:
+            beside.layers = [copy(layer) for layer in beside.layers]  # a cropped one would keep the branches' memory
+        return self._read(tokens, positions, torch.full_like(branch, self.num_events), branch, beside)
 
     @torch.inference_mode()
     def _run(self, ids: list[int], numbers: list[int], items: Items, times: np.ndarray | None) -> Tensor:
-        """Read tokens (T,) of events `numbers` (T,) behind the cache and keep them there; return (1, T, D)."""
-        model, before = self.model, self.num_tokens
+        """Read tokens (T,) of events `numbers` (T,) behind those that were read and keep them; return (1, T, D)."""
+        model = self.model
         new = torch.tensor([numbers], dtype=torch.long, device=self.device)
         input_ids = torch.tensor([ids], dtype=torch.long, device=self.device)
         when = None if times is None else torch.as_tensor(times, device=self.device)[None]
         entering = model.entering(items.map(lambda each: each[None]), when)
         tokens = model.embed(input_ids, new - self.num_events, entering)
+        positions = torch.arange(new.shape[1], device=self.device)[None] + self.num_tokens
+        hidden = self._read(tokens, positions, new, torch.full_like(new, TRUNK), self._cache)
         self._block = torch.cat([self._block, new], dim=1)
-        positions = torch.arange(before, self.num_tokens, device=self.device)[None] + model.position_offset
-        mask = attention_mask(self._block, model.causal, None, before)
-        return run_backbone(model.backbone, tokens, positions, mask, self._cache)
+        if self._cache is None:
+            self._tokens = torch.cat([self._tokens, tokens], dim=1)
+        return hidden
+
+    def _read(
+        self, tokens: Tensor, positions: Tensor, block: Tensor, branch: Tensor, cache: DynamicCache | None
+    ) -> Tensor:
+        """Return the states (1, T, D) of tokens behind those that were read, which are read again without a cache."""
+        model, before = self.model, self.num_tokens
+        if cache is None:
+            tokens = torch.cat([self._tokens, tokens], dim=1)
+            positions = torch.cat([torch.arange(before, device=self.device)[None], positions], dim=1)
+        trunk = torch.full_like(self._block, TRUNK)
+        block, branch = torch.cat([self._block, block], dim=1), torch.cat([trunk, branch], dim=1)
+        mask = attention_mask(block, model.causal, branch, 0 if cache is None else before)
+        hidden = run_backbone(model.backbone, tokens, positions + model.position_offset, mask, cache)
+        return hidden if cache is not None else hidden[:, before:]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from llmrec.models.adapter import inner
+from llmrec.models.capabilities import capabilities
 from llmrec.models.modeling import RecModel
 from llmrec.models.reading import Reading
 from llmrec.ranking.planning import cached_tokens, chunk_candidates, pass_mebibytes
@@ -77,6 +78,11 @@ class CandidateScorer:
             raise ValueError(f"method={self.method!r} is neither None nor one of {', '.join(METHODS)}.")
         if self.max_pass_mib <= 0:
             raise ValueError(f"max_pass_mib={self.max_pass_mib!r}: give more than 0.")
+        if self.method == "cached" and not capabilities(self.rec_model.backbone).cache:
+            raise ValueError(
+                "method='cached': the checkpoint fills no key/value cache, so its histories and candidates are packed."
+                "\nGive method='packed' or None."
+            )
 
     @property
     def rec_model(self) -> RecModel:
@@ -125,7 +131,8 @@ class CandidateScorer:
             num_history = self.processor.num_tokens(question.row)
             sizes = [len(branch.block) for branch in branches]
             backbone = self.rec_model.backbone
-            may_cache = self.method != "packed" and len(set(question.events.tolist())) == 1
+            may_cache = self.method != "packed" and capabilities(backbone).cache
+            may_cache = may_cache and len(set(question.events.tolist())) == 1
             limit = cached_tokens(backbone) if may_cache else math.inf
             chunks = chunk_candidates(backbone, num_history, sizes, self.max_pass_mib, limit)
             if may_cache and (self.method == "cached" or len(chunks) > 1):

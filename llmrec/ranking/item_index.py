@@ -13,8 +13,9 @@ from transformers import PreTrainedModel
 
 from llmrec.data.catalog import Catalog
 from llmrec.models.attention import attention_mask
-from llmrec.models.backbone import is_causal, max_positions, position_offset, run_backbone
+from llmrec.models.capabilities import is_causal, run_backbone
 from llmrec.models.item_encoder import ItemTextHead
+from llmrec.models.passes import max_positions, position_offset
 from llmrec.text.processor import MAX_QUERY_TOKENS, Processor, tokenized
 
 TOKENS_PER_BATCH = 4096
@@ -48,7 +49,7 @@ def encode_texts(
     encoded = tokenized(tokenizer, written, truncation=True, max_length=max_tokens, split_special_tokens=True)
     order = sorted(range(len(unique)), key=lambda index: len(encoded[index]))
     device = next(backbone.parameters()).device
-    offset, causal = position_offset(backbone), is_causal(backbone.config)
+    offset, causal = position_offset(backbone), is_causal(backbone)
     training = backbone.training
     backbone.eval()
     vectors = torch.empty(len(unique), backbone.config.hidden_size)

@@ -17,8 +17,9 @@ from llmrec.data.catalog import Catalog
 from llmrec.hub.checks import check_folder
 from llmrec.hub.item_space import SavedItemSpace, read_item_space
 from llmrec.models.adapter import add_adapter, continue_adapter, inner
-from llmrec.models.backbone import is_causal, load_backbone, load_tokenizer
+from llmrec.models.backbone import check_asked, load_backbone, load_tokenizer
 from llmrec.models.candidate_heads import CrossHead, VerbalizerHead, answer_token, verbalizer_head
+from llmrec.models.capabilities import is_causal
 from llmrec.models.item_encoder import prompt_tokens, read_item_encoding
 from llmrec.models.items import ItemTable
 from llmrec.models.modeling import RecModel
@@ -54,8 +55,8 @@ def new_recommender(
             None for zero.
 
     Raises:
-        ValueError: if the template needs attributes the items lack or cuts what nobody reads, or lengths exceed the
-            checkpoint's.
+        ValueError: if the template needs attributes the items lack or cuts what nobody reads, lengths exceed the
+            checkpoint's, or it cannot do what the head or the query needs.
         FileNotFoundError: if there is no such checkpoint or template.
     """
     template = PromptTemplate.load(arguments.template)
@@ -67,7 +68,7 @@ def new_recommender(
         )
     checkpoint = resolve_checkpoint(arguments.base_model, arguments.base_revision)
     backbone = load_backbone(checkpoint, arguments.attn_implementation, arguments.attention_dropout)
-    causal = is_causal(backbone.config)
+    causal = is_causal(backbone)
     time_parts = list(TIME_PARTS) if arguments.time_embedding == ["all"] else arguments.time_embedding
     texts = read_item_encoding(checkpoint, backbone.config.hidden_size)
     config = RecommenderConfig(
@@ -90,6 +91,7 @@ def new_recommender(
         time_embedding=time_parts if has_clock else [],
     )
     processor = Processor(Serializer(template, has_clock), load_tokenizer(checkpoint.path), config)
+    check_asked(backbone, checkpoint.name, config.head, processor.asks_now)
     candidate_head = new_candidate_head(arguments, backbone, checkpoint, processor)
     text_head = texts.head(processor.tokenizer)
     check_prompt(texts.encoding, config.max_item_tokens, processor.tokenizer)
@@ -200,17 +202,12 @@ def new_candidate_head(
     """Return the head that scores candidates, as it starts, or None where the dual head is all there is.
 
     Raises:
-        ValueError: if a verbalizer is asked of an encoder, its answers are no tokens of the vocabulary, or its scores
-            would not be those of the checkpoint's language model.
+        ValueError: if a verbalizer's answers are no tokens of the vocabulary, or its scores would not be those of the
+            checkpoint's language model.
     """
     if arguments.head == "dual":
         return None
     if arguments.head == "cross":
         return CrossHead(backbone.config.hidden_size, arguments.dual_gate)
-    if not is_causal(backbone.config):
-        raise ValueError(
-            f"{checkpoint.name!r} ({backbone.config.model_type}) is an encoder and predicts no next token.\n"
-            "Use the cross head, or give a decoder."
-        )
     tokens = [answer_token(processor.tokenizer, word) for word in processor.serializer.template.answers]
     return verbalizer_head(backbone, checkpoint, tokens)

@@ -17,7 +17,7 @@ from llmrec.commands.main import run
 from llmrec.commands.pretrain import assemble, pretrain_parser
 from llmrec.configuration import RecommenderConfig
 from llmrec.models.attention import attention_mask
-from llmrec.models.backbone import run_backbone
+from llmrec.models.capabilities import run_backbone
 from llmrec.models.heads import DualHead
 from llmrec.ranking.item_index import encode_texts
 from llmrec.recommender import Recommender
