@@ -26,6 +26,7 @@ SHAPE = {
     "bos_token_id": 0,
     "eos_token_id": 2,
 }
+MIXED = ["sliding_attention", "full_attention"]
 GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4}
 EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 MANY_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
@@ -99,12 +100,12 @@ REQUIRED = [
     _encoder("DistilBERT", "distilbert", NO_CACHE, dim=32, n_layers=2, n_heads=4, hidden_dim=64),
     _encoder("ELECTRA", "electra", embedding_size=32),
     _encoder("MPNet", "mpnet", NO_CACHE),
-    _encoder("ModernBERT", "modernbert", NO_CACHE, WINDOW + 1, local_attention=2 * WINDOW, num_hidden_layers=4),
+    _encoder("ModernBERT", "modernbert", NO_CACHE, WINDOW + 1, local_attention=2 * WINDOW, layer_types=MIXED),
     _encoder("NomicBERT", "nomic_bert", NO_CACHE),
     _encoder("EuroBERT", "eurobert"),
     _encoder(
         *("EmbeddingGemma", "gemma3_text", FULL, WINDOW // 2 + 1),
-        **{"sliding_window": WINDOW, "use_bidirectional_attention": True, "num_hidden_layers": 6},
+        **{"sliding_window": WINDOW, "use_bidirectional_attention": True, "layer_types": MIXED},
     ),
     _decoder("GPT-2", "gpt2", **GPT),
     _decoder("Pythia (GPT-NeoX)", "gpt_neox"),
@@ -115,19 +116,19 @@ REQUIRED = [
     _decoder("Qwen2, sliding", "qwen2", FULL, WINDOW, **SLIDING, max_window_layers=1),
     _decoder("Qwen3", "qwen3"),
     _decoder("Gemma 2", "gemma2", FULL, WINDOW),
-    _decoder("Gemma 3 (text)", "gemma3_text", FULL, WINDOW, num_hidden_layers=6),
+    _decoder("Gemma 3 (text)", "gemma3_text", FULL, WINDOW, layer_types=MIXED),
     _decoder("Phi-3", "phi3", FULL, WINDOW),
     _decoder("SmolLM3", "smollm3"),
     _decoder("Granite", "granite"),
     _decoder("OLMo 2", "olmo2"),
-    _decoder("OLMo 3", "olmo3", FULL, WINDOW, num_hidden_layers=4),
+    _decoder("OLMo 3", "olmo3", FULL, WINDOW, layer_types=MIXED),
     _decoder("Falcon", "falcon", head_dim=None),
-    _decoder("Cohere2", "cohere2", FULL, WINDOW, num_hidden_layers=4),
+    _decoder("Cohere2", "cohere2", FULL, WINDOW, layer_types=MIXED),
     _decoder("gpt-oss", "gpt_oss", FULL, WINDOW, **EXPERTS),
     _decoder("Mixtral", "mixtral", **EXPERTS),
     _decoder(
         *("ModernBERT-decoder", "modernbert-decoder", FULL, WINDOW),
-        **{"local_attention": 2 * WINDOW, "num_hidden_layers": 4},
+        **{"local_attention": 2 * WINDOW, "layer_types": MIXED},
     ),
 ]
 """Architectures that every head they allow is tried with."""
@@ -140,7 +141,7 @@ OTHERS = [
     _decoder("Qwen3, sliding", "qwen3", FULL, WINDOW, **SLIDING, max_window_layers=1),
     _decoder("Mixtral, sliding", "mixtral", FULL, WINDOW, **EXPERTS),
     _decoder("Ministral", "ministral", FULL, WINDOW),
-    _decoder("EXAONE 4", "exaone4", FULL, WINDOW, num_hidden_layers=4),
+    _decoder("EXAONE 4", "exaone4", FULL, WINDOW, layer_types=MIXED),
     _decoder("Gemma", "gemma"),
     _decoder("Phi", "phi"),
     _decoder("OLMo", "olmo"),

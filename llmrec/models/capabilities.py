@@ -41,7 +41,7 @@ BRANCHES = {1: 4, 2: 4, -2: 2}
 def capabilities(backbone: PreTrainedModel) -> Capabilities:
     """Return what a backbone can do; one that `load_backbone` did not load is asked now."""
     found: Capabilities | None = getattr(backbone, "rec_capabilities", None)
-    return check_backbone(backbone, backbone.name_or_path) if found is None else found
+    return check_backbone(backbone, str(backbone.name_or_path)) if found is None else found
 
 
 def is_causal(backbone: PreTrainedModel) -> bool:
@@ -209,7 +209,7 @@ class _Questions:
             together = self._read(can, *row)
             for number, event in BRANCHES.items():
                 keep = ((row.branch == TRUNK) & (row.block <= event)) | (row.branch == number)
-                alone = self._read(can, *(part[keep] for part in row))
+                alone = self._read(can, *_Row(*(part[keep] for part in row)))
                 if apart := self._apart(together[keep], alone):
                     return apart
             trunk = row.branch == TRUNK
@@ -226,7 +226,7 @@ class _Questions:
         parts: list[Tensor] = []
         try:
             for start, end in ((0, begin), (begin, len(BLOCKS)), (len(BLOCKS), len(row.ids))):
-                parts.append(self._read(can, *(part[:end] for part in row), cached=start, cache=cache))
+                parts.append(self._read(can, *_Row(*(part[:end] for part in row)), cached=start, cache=cache))
             return not self._apart(torch.cat(parts), self._read(can, *row))
         except Exception:  # whatever an architecture without a cache makes of one
             return False

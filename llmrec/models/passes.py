@@ -24,7 +24,7 @@ class Capabilities:
         causal: its own plain pass reads from left to right.
         reach: a token sees keys less than so many positions away, in layers that have a window; None without a window.
         kinds: kinds of layers, where each takes a mask of its own; nothing where one mask is for all.
-        relative_bias: its attention adds a bias that counts rows instead of positions, which the mask has to correct.
+        relative_bias: its attention adds a bias by tokens of the row, not by positions, which the mask corrects.
         branches: branches, moved positions and packed histories are read as if each stood alone.
         cache: tokens read behind a key/value cache have the states of one pass.
         lacks: what failed where there are no branches.
@@ -53,8 +53,17 @@ def position_offset(backbone: nn.Module) -> int:
 
 
 def max_positions(backbone: PreTrainedModel) -> int:
-    """Return how many tokens a row may have."""
-    return int(getattr(backbone.config, "max_position_embeddings", 1 << 30)) - position_offset(backbone)
+    """Return how many tokens a row may have.
+
+    LongRoPE turns all tokens of a row by other angles once it is longer than the original length, cached ones
+    excepted, so rows end there.
+    """
+    config = backbone.config
+    size = getattr(config, "max_position_embeddings", 1 << 30)
+    rotation = getattr(config, "rope_parameters", None) or {}
+    if rotation.get("rope_type") == "longrope":
+        size = min(size, rotation.get("original_max_position_embeddings") or size)
+    return int(size) - position_offset(backbone)
 
 
 @functools.cache

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import re
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from tiny_architectures import ALL, FULL, WINDOW
+from tiny_architectures import ALL, FULL, WINDOW, Architecture
 from torch import Tensor
 
 from llmrec.configuration import TIME_PARTS
@@ -18,6 +23,7 @@ from llmrec.models.passes import position_offset
 from llmrec.models.reading import Reading
 from llmrec.text.batch import Branch, Pass, Query, collate
 
+PAGE = Path(__file__).parents[2] / "docs" / "checkpoints.md"
 READ = [name for name, each in ALL.items() if each.reads]
 NUM_ITEMS, LENGTH = 10, 7
 ROUNDING = 1e-5
@@ -30,10 +36,14 @@ def difference(one: Tensor, other: Tensor) -> float:
     return ((one - other).abs().max() / other.std()).item()
 
 
+built = functools.cache(lambda name: ALL[name].build())
+"""Backbones by name of their architecture; no test changes one."""
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_a_checkpoint_is_found_to_do_what_it_does(name):
     architecture = ALL[name]
-    backbone = architecture.build()
+    backbone = built(name)
     before = backbone.config.to_dict()
     if not architecture.reads:
         with pytest.raises(ValueError, match=f"'tiny' .*{architecture.expected}"):
@@ -49,7 +59,7 @@ def test_a_checkpoint_is_found_to_do_what_it_does(name):
 @pytest.mark.parametrize("name", READ)
 @torch.no_grad()
 def test_a_plain_row_has_the_states_of_the_plain_pass(name, length):
-    backbone = ALL[name].build()
+    backbone = built(name)
     ids = torch.randint(5, 99, (1, length), generator=torch.Generator().manual_seed(1))
     mask = attention_mask(torch.zeros_like(ids), capabilities(backbone).causal)
     positions = torch.arange(length)[None] + position_offset(backbone)
@@ -62,7 +72,7 @@ def model(request) -> RecModel:
     """A model with a cross head and an embedding of time, all of it random."""
     random = torch.Generator().manual_seed(2)
     table = ItemTable(torch.nn.functional.normalize(torch.randn(NUM_ITEMS, 32, generator=random), dim=-1), False)
-    made = RecModel.from_backbone(ALL[request.param].build(), "mean", table, CrossHead(32), TIME_PARTS)
+    made = RecModel.from_backbone(built(request.param), "mean", table, CrossHead(32), TIME_PARTS)
     for part in (made.rec_head, made.rec_time, made.candidate_head):
         for weight in part.parameters():
             weight.data += 0.3 * torch.randn(weight.shape, generator=random)
@@ -119,3 +129,39 @@ def test_one_pass_equals_separate_packed_padded_cached_and_appended_ones(model):
         found = reading.candidate_scores([one.block for one in last], items, row.queries[-1])
         assert difference(found, scores[: len(last)]) <= ROUNDING
         assert (reading._cache is not None) == (capabilities(model.backbone).level == FULL)
+
+
+def row_of(architecture: Architecture) -> str:
+    """Return the architecture's row of the documented table, by asking it."""
+    cells = [architecture.name, f"`{architecture.model_type}`"]
+    try:
+        can = check_backbone(built(architecture.name), "tiny")
+    except ValueError as error:
+        reason = str(error).splitlines()[0].removeprefix(f"'tiny' ({architecture.model_type}) ")
+        reason = re.split(r"(?:, and|:) the pass (?:differs|fails)|: past it|; llmrec", reason)[0].rstrip(".")
+        return f"| {' | '.join([*cells, '-', '-', '-', '-', '-', f'refused: {reason}'])} |"
+    window = "no" if can.reach is None else "some layers" if len(can.kinds) > 1 else "all layers"
+    cells += ["yes", yes_no(can.branches), yes_no(can.branches and can.causal), yes_no(can.cache), window, can.level]
+    return f"| {' | '.join(cells)} |"
+
+
+def yes_no(holds: bool) -> str:
+    return "yes" if holds else "no"
+
+
+def table() -> str:
+    """Return the documented table."""
+    head = "| architecture | `model_type` | dual | cross | verbalizer | cache | window | found |\n" + "|---" * 8 + "|"
+    return "\n".join([head, *(row_of(each) for each in ALL.values())])
+
+
+def test_the_documented_table_is_what_the_checkpoints_do():
+    """`PYTHONPATH=tests python tests/models/test_architectures.py --write` writes it again."""
+    assert table() in PAGE.read_text(encoding="utf-8")
+
+
+if __name__ == "__main__" and sys.argv[1:] == ["--write"]:
+    text = PAGE.read_text(encoding="utf-8")
+    start = text.index("| architecture |")
+    end = text.index("\n\n", start)
+    PAGE.write_text(text[:start] + table() + text[end:], encoding="utf-8")

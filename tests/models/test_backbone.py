@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tiny_architectures import ALL
 from tiny_checkpoints import HIDDEN_SIZE, MAX_POSITIONS, random_model
 from torch import nn
 from transformers import AutoModel, BertConfig, BertModel, ElectraConfig, ElectraModel, T5Config
@@ -144,6 +145,15 @@ def test_the_last_position_works_and_the_next_does_not_exist(checkpoints, family
     mask = attention_mask(torch.zeros(1, length, dtype=torch.long), is_causal(backbone))
     with torch.no_grad():
         assert run_backbone(backbone, backbone.get_input_embeddings()(ids), positions, mask).isfinite().all()
+
+
+def test_rows_end_where_longrope_would_turn_cached_tokens_otherwise():
+    factors = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4, "original_max_position_embeddings": 64}
+    rotation = {"rope_type": "longrope", "rope_theta": 10_000.0, **factors}
+    phi = ALL["Phi-3"]
+    config = phi.config(rope_parameters=rotation, original_max_position_embeddings=64, max_position_embeddings=256)
+    assert max_positions(AutoModel.from_config(config)) == 64
+    assert max_positions(phi.build()) == 512
 
 
 def test_a_slow_tokenizer_is_refused(tmp_path, monkeypatch):
