@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from llmrec.baselines import content, counting, neighbours
+from llmrec.baselines import content, counting, neighbours, own_items
 from llmrec.baselines.content import ContentBaseline
 from llmrec.baselines.counting import Popularity, RecentPopularity
 from llmrec.baselines.neighbours import ItemKNN, Neighbours, item_neighbours
+from llmrec.baselines.own_items import OwnItems
 from llmrec.baselines.search import Curve, Settings, System
 from llmrec.baselines.sequence import SequenceBaseline
 from llmrec.baselines.sequence_training import SEQUENCE_GRIDS, SequenceSettings, train_sequence
@@ -21,6 +22,7 @@ from llmrec.baselines.training_events import TrainingEvents
 SYSTEMS: dict[str, Any] = {
     "popularity": Popularity,
     "recent_popularity": RecentPopularity,
+    "own_items": OwnItems,
     "item_knn": ItemKNN,
     "content": ContentBaseline,
     "lstm": SequenceBaseline,
@@ -29,11 +31,15 @@ SYSTEMS: dict[str, Any] = {
 }
 
 
-def choose_systems(names: list[str]) -> list[str]:
-    """Return the named systems in the order of `SYSTEMS`, each once; `all` names every one.
+OF_REPEATS = ("own_items",)
+"""Systems that rank what the user had before: nothing is left of them where that leaves the ranking."""
+
+
+def choose_systems(names: list[str], mask_seen: bool = True) -> list[str]:
+    """Return the named systems in the order of `SYSTEMS`, each once; `all` names every one that goes with the mask.
 
     Raises:
-        ValueError: If a name is unknown.
+        ValueError: If a name is unknown, or that of a system that ranks nothing but what the mask takes out.
 
     >>> choose_systems(["content", "popularity"])
     ['popularity', 'content']
@@ -42,7 +48,13 @@ def choose_systems(names: list[str]) -> list[str]:
         raise ValueError(
             f"system {unknown[0]!r} is unknown: give all, or some of these, with spaces: {' '.join(SYSTEMS)}"
         )
-    return [name for name in SYSTEMS if name in names or "all" in names]
+    if mask_seen and (masked := [name for name in names if name in OF_REPEATS]):
+        raise ValueError(
+            f"system {masked[0]!r} ranks the items of the history, which leave the ranking with mask_seen true:\n"
+            "give --mask_seen false, or leave it out"
+        )
+    everyone = [name for name in SYSTEMS if not (mask_seen and name in OF_REPEATS)]
+    return [name for name in everyone if name in names or "all" in names]
 
 
 def grid(name: str, has_clock: bool, mask_seen: bool = True) -> list[Settings]:
@@ -54,6 +66,11 @@ def grid(name: str, has_clock: bool, mask_seen: bool = True) -> list[Settings]:
     grids: dict[str, list[Settings]] = {
         "popularity": [{}],
         "recent_popularity": [{"window": window} for window in (counting.WINDOWS if has_clock else (None,))],
+        "own_items": [
+            {"decay": decay, "popularity_weight": weight}
+            for decay in own_items.DECAYS
+            for weight in own_items.POPULARITY_WEIGHTS
+        ],
         "item_knn": [
             {"num_neighbours": number, "decay": decay}
             for number in neighbours.NUM_NEIGHBOURS
@@ -97,6 +114,8 @@ class Fitter:
             return Popularity.from_events(self.events), []
         if name == "recent_popularity":
             return RecentPopularity.from_events(self.events, settings["window"]), []
+        if name == "own_items":
+            return OwnItems.from_events(self.events, **settings), []
         if name == "item_knn":
             nearest = self._all_neighbours.nearest(settings["num_neighbours"])
             return ItemKNN(nearest, self.events.known, settings["decay"]), []

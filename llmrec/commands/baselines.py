@@ -40,7 +40,8 @@ class BaselinesArguments:
     data_dir: str = field(metadata={"help": "Data directory made by `llmrec prepare`, or hub:owner/name."})
     output_dir: str = field(metadata={"help": "Folder for baselines.json and a file per system; systems add up in it."})
     systems: list[str] = field(
-        default_factory=lambda: ["all"], metadata={"help": f"all, or some of: {', '.join(SYSTEMS)}."}
+        default_factory=lambda: ["all"],
+        metadata={"help": f"all, or some of: {', '.join(SYSTEMS)}; own_items with --mask_seen false."},
     )
     base_model: str = field(
         default=ModelArguments.base_model,
@@ -84,7 +85,7 @@ def fit_baselines(arguments: BaselinesArguments) -> dict[str, Search]:
         ValueError: if a name or setting is wrong, or the folder holds baselines of other data.
         FileNotFoundError: if data, checkpoint or template are missing.
     """
-    names = choose_systems(arguments.systems)
+    names = choose_systems(arguments.systems, arguments.mask_seen)
     print_settings(arguments)
     directory = open_data(arguments.data_dir)
     digest = sha256_of(directory.path / MANIFEST)

@@ -14,6 +14,7 @@ from llmrec.baselines.content import ContentBaseline
 from llmrec.baselines.counting import DAY, Popularity, RecentPopularity
 from llmrec.baselines.folder import RECORD, read_baselines, read_record, write_baseline
 from llmrec.baselines.neighbours import ItemKNN
+from llmrec.baselines.own_items import OwnItems
 from llmrec.baselines.search import Search, Trial
 from llmrec.baselines.training_events import TrainingEvents
 
@@ -36,6 +37,7 @@ def fitted() -> dict:
     return {
         "popularity": Popularity.from_events(events),
         "recent_popularity": RecentPopularity.from_events(events, 7 * DAY),
+        "own_items": OwnItems.from_events(events, 0.9, 0.1),
         "item_knn": ItemKNN.from_events(events, 5, 0.7),
         "content": ContentBaseline(vectors, 0.5),
     }
