@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.formatting import printable
-from llmrec.untrusted import check_bytes
+from llmrec.untrusted import check_bytes, holds
 
 CONFIG_NAME = "llmrec_config.json"
+TRAINING_SETTINGS = "training_settings.json"
 FORMAT_VERSION = 5
 HEADS = ("dual", "cross", "verbalizer")
 POOLINGS = ("mean", "last")
@@ -30,7 +31,7 @@ ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid")
 KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     **dict.fromkeys(("base_model", "head", "pooling"), ((str,), "text")),
     **dict.fromkeys(("base_revision", "base_sha256"), ((str, type(None)), "text or null")),
-    **dict.fromkeys(("hybrid", "has_clock", "merged"), ((bool,), "true or false")),
+    **dict.fromkeys(("hybrid", "has_clock", "merged", "mask_seen"), ((bool,), "true or false")),
     "adapted_on": ((dict, type(None)), "an object or null"),
 }
 """Kinds of the settings that have no range, and what they are called."""
@@ -97,6 +98,8 @@ class RecommenderConfig:
         like_rate: share of likes among the events that training on labelled pairs counted, from which the logit of a
             pair starts by how far the user's own share and the item's differ; None where it starts from nothing.
         pooling: how an event's token states become one state: their `mean`, or the `last` token's.
+        mask_seen: whether items of the history leave rankings and recommendations, unless told otherwise: as in
+            training.
         max_tokens: tokens of text that the model reads of one history, header included.
         max_vector_events: events older than the text that stand as their item vector alone, one position each.
         window_overlap: share of the text budget kept when the window has to move on, in [0, 1).
@@ -124,6 +127,7 @@ class RecommenderConfig:
     popularity_weight: float = 1.0
     like_rate: float | None = None
     pooling: str = "mean"
+    mask_seen: bool = True
     max_tokens: int = 256
     max_vector_events: int = 32
     window_overlap: float = 0.5
@@ -173,7 +177,8 @@ class RecommenderConfig:
     def load(cls, folder: str | os.PathLike) -> RecommenderConfig:
         """Read the configuration of a saved folder.
 
-        An unknown key, written by a newer release, warns and is dropped; a missing one raises.
+        An unknown key, written by a newer release, warns and is dropped; a missing one raises. Releases that did not
+        save `mask_seen` left it in the record of the training, from which it is then taken.
 
         Raises:
             FileNotFoundError: if the folder holds no llmrec configuration.
@@ -187,6 +192,8 @@ class RecommenderConfig:
             )
         values = read_json(path)
         values = migrate(values)
+        if "mask_seen" not in values:
+            values["mask_seen"] = trained_masked(Path(folder, TRAINING_SETTINGS))
         known = {one.name: one for one in fields(cls)}
         if unknown := sorted(set(values) - set(known)):
             names = printable(", ".join(unknown[:8])) + (f" and {len(unknown) - 8:,} more" if len(unknown) > 8 else "")
@@ -195,6 +202,12 @@ class RecommenderConfig:
         if missing := [name for name in required if name not in values]:
             raise ValueError(f"{CONFIG_NAME} lacks {', '.join(missing)}; save the adapter again.")
         return cls(**{name: value for name, value in values.items() if name in known and name != "format_version"})
+
+
+def trained_masked(record: Path) -> bool:
+    """Return the `mask_seen` of a training's record, True where there is no record or it does not say."""
+    saved = read_json(record).get("mask_seen") if holds(record.parent, record.name) else None
+    return saved if isinstance(saved, bool) else True
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -278,7 +278,7 @@ class Recommender:
         self,
         history: Sequence[Event] | OpenHistory,
         k: int = 10,
-        exclude_seen: bool = True,
+        exclude_seen: bool | None = None,
         num_candidates: int = NUM_CANDIDATES,
         now: Moment | None = None,
         proposer: Recommender | None = None,
@@ -289,7 +289,8 @@ class Recommender:
             history: events, oldest first; known items by `item_id`, unknown ones by their text fields. Or one that was
                 opened (`open`).
             k: number of items.
-            exclude_seen: whether items of the history are left out.
+            exclude_seen: whether items of the history are left out; None takes what the adapter was trained for
+                (`RecommenderConfig.mask_seen`).
             num_candidates: items that the dual head proposes for a candidate head to rank, at least `k`; without a
                 candidate head it means nothing.
             now: when it is asked, in seconds, as an ISO date or a datetime, for recommenders that read time; the time
@@ -308,7 +309,7 @@ class Recommender:
         if proposer is not None:
             source = proposer.snapshot()
             self._check_proposer(history.snapshot.catalog, source.catalog)
-        ranked = history.recommend(k, exclude_seen, num_candidates, now, source)
+        ranked = history.recommend(k, self._masks(exclude_seen), num_candidates, now, source)
         return recommendations(history.snapshot.catalog, ranked)
 
     def check_history(self, history: Sequence[Event], now: Moment | None = None) -> None:
@@ -320,7 +321,7 @@ class Recommender:
         self,
         histories: Sequence[Sequence[Event]],
         k: int = 10,
-        exclude_seen: bool = True,
+        exclude_seen: bool | None = None,
         num_candidates: int = NUM_CANDIDATES,
         now: Sequence[Moment | None] | None = None,
         proposer: Recommender | None = None,
@@ -328,6 +329,7 @@ class Recommender:
         """Return the `k` best catalogue items for each history, asked at a moment of its own; see `recommend`."""
         k, num_candidates = whole_number("k", k), whole_number("num_candidates", num_candidates)
         snapshot, source, new = self.snapshot(), None, NewItems()
+        exclude = self._masks(exclude_seen)
         if proposer is not None:
             source = proposer.snapshot()
             self._check_proposer(snapshot.catalog, source.catalog)
@@ -336,16 +338,20 @@ class Recommender:
         requests = [Request(snapshot.catalog, history, new=new, now=moment) for history, moment in asked]
         if self.config.head != "dual":
             opened = ((OpenHistory(snapshot, history), moment) for history, moment in asked)
-            found = [one.recommend(k, exclude_seen, num_candidates, moment, source) for one, moment in opened]
+            found = [one.recommend(k, exclude, num_candidates, moment, source) for one, moment in opened]
             return [recommendations(snapshot.catalog, ranked) for ranked in found]
         results = []
         for request, state in zip(requests, snapshot.states(requests, new) if requests else [], strict=True):
             scores = snapshot.scores(state[None])
             seen = np.unique(request.items[request.items < len(snapshot.catalog)])
-            best = top_k(scores, k, [seen] if exclude_seen else None)[0]
+            best = top_k(scores, k, [seen] if exclude else None)[0]
             ranked = [(int(item), float(scores[0, item])) for item in best if item >= 0]
             results.append(recommendations(snapshot.catalog, ranked))
         return results
+
+    def _masks(self, asked: bool | None) -> bool:
+        """Return whether items of the history leave a ranking: as asked, or as the adapter was trained."""
+        return self.config.mask_seen if asked is None else asked
 
     def score(
         self,
@@ -421,7 +427,7 @@ class Recommender:
         shard: tuple[int, int] = (0, 1),
         progress: bool = False,
         num_candidates: int | None = 0,
-        mask_seen: bool = True,
+        mask_seen: bool | None = None,
         reading: bool = True,
         proposer: Recommender | None = None,
     ) -> DualScorer | CascadeScorer:
@@ -433,7 +439,7 @@ class Recommender:
             progress: whether to show a progress bar.
             num_candidates: items that the candidate head ranks: 0 leaves all to the dual head, None takes the whole
                 catalogue.
-            mask_seen: whether items of the history are kept out of them.
+            mask_seen: whether items of the history are kept out of them; None takes what the adapter was trained for.
             reading: whether the language model reads the histories. Without it nothing but the content path of the dual
                 head ranks: the gate of its language model's share is closed, and no candidate reads.
             proposer: whose dual head proposes, in place of this one's; see `recommend`.
@@ -449,7 +455,7 @@ class Recommender:
         if num_candidates == 0 or not reading:
             return dual
         ranker = CandidateScorer(own.model, own.processor, own.catalog, progress=progress and num_candidates is None)
-        return CascadeScorer(dual, ranker, num_candidates, mask_seen)
+        return CascadeScorer(dual, ranker, num_candidates, self._masks(mask_seen))
 
     def check_proposer(self, proposer: Recommender) -> None:
         """Raise ValueError unless `proposer` may propose what this one's candidate head ranks: the same catalogue."""

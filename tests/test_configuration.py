@@ -28,6 +28,7 @@ def test_what_was_saved_is_loaded(tmp_path):
         hybrid=False,
         popularity_weight=0.25,
         like_rate=0.4,
+        mask_seen=False,
         pooling="last",
         max_tokens=100,
         max_vector_events=0,
@@ -78,6 +79,27 @@ def test_version_3_is_read_unless_it_ranks_by_the_popularity_of_then(tmp_path, s
 
 
 @pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (None, True),
+        ({}, True),
+        ({"mask_seen": True}, True),
+        ({"mask_seen": False}, False),
+        ({"mask_seen": "false"}, True),
+    ],
+)
+def test_before_it_was_saved_the_mask_stands_in_the_record_of_the_training(tmp_path, record, expected):
+    old = valid()
+    del old["mask_seen"]
+    write(tmp_path, **old)
+    if record is not None:
+        (tmp_path / "training_settings.json").write_text(json.dumps(record))
+    assert RecommenderConfig.load(tmp_path).mask_seen is expected
+    write(tmp_path, **valid(mask_seen=not expected))  # what is saved with the adapter decides
+    assert RecommenderConfig.load(tmp_path).mask_seen is not expected
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("head", "linear"),
@@ -108,6 +130,8 @@ def test_values_out_of_range_are_refused_by_name_and_value(tmp_path, name, value
         ("window_overlap", "half"),
         ("max_vector_events", [1]),
         ("like_rate", "half"),
+        ("mask_seen", "false"),
+        ("mask_seen", None),
         ("head", None),
     ],
 )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -49,6 +50,24 @@ def test_k_takes_the_best(recommender):
     assert len(whole) == len(IDS) - 3
     for k in (1, 5, 20):
         assert recommender.recommend(HISTORY, k=k) == whole[:k]
+
+
+@pytest.mark.parametrize("head", ["dual", "cross"])
+def test_whether_seen_items_are_left_out_is_saved_and_the_default_of_everybody(checkpoints, tmp_path, head):
+    recommender, seen = randomise(tiny_recommender(checkpoints["bert"], head=head)), {"i00", "i05", "i11"}
+    for masked in (True, False):
+        recommender.config = replace(recommender.config, mask_seen=masked)
+        recommender.save_pretrained(tmp_path / str(masked))
+        loaded = Recommender.from_pretrained(tmp_path / str(masked), device="cpu")
+        default = loaded.recommend(HISTORY, k=len(IDS))
+        assert loaded.recommend(HISTORY, k=len(IDS), exclude_seen=masked) == default
+        assert loaded.recommend(loaded.open(HISTORY), k=len(IDS), exclude_seen=None)[0].item_id == default[0].item_id
+        assert loaded.recommend_batch([HISTORY], k=len(IDS)) == [default]
+        assert (seen <= {entry.item_id for entry in default}) is not masked
+        assert len(loaded.recommend(HISTORY, k=len(IDS), exclude_seen=not masked)) == len(IDS) - 3 * (not masked)
+        if head == "cross":
+            assert loaded.scorer(num_candidates=3).mask_seen is masked
+            assert loaded.scorer(num_candidates=3, mask_seen=not masked).mask_seen is not masked
 
 
 def test_seen_items_are_left_out_unless_asked_for(recommender):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,10 @@ class RecommendArguments:
     input: str = field(metadata={"help": "JSON Lines file with a history per line."})
     output: str = field(metadata={"help": "JSON Lines file to write."})
     k: int = field(default=10, metadata={"help": "Items per history."})
-    exclude_seen: bool = field(default=True, metadata={"help": "Leave items of the history out."})
+    exclude_seen: bool | None = field(
+        default=None,
+        metadata={"help": "Leave items of the history out, true or false; by default as the adapter was trained."},
+    )
     base_model: str | None = field(
         default=None, metadata={"help": "Base checkpoint, if it is not where the adapter says: Hub name or folder."}
     )
@@ -62,6 +66,13 @@ def main(argv: list[str] | None = None) -> None:
     recommender = Recommender.from_pretrained(
         arguments.model, revision=arguments.revision, base_model=arguments.base_model
     )
+    if arguments.exclude_seen not in (None, recommender.config.mask_seen):
+        warnings.warn(
+            f"exclude_seen is {arguments.exclude_seen}, but the adapter was trained with mask_seen "
+            f"{recommender.config.mask_seen}: it ranks in a way that it was not trained for.\n"
+            "Leave --exclude_seen out to recommend as it was trained.",
+            stacklevel=2,
+        )
     proposer = None if arguments.proposer is None else Recommender.from_pretrained(arguments.proposer)
     if proposer is not None:
         recommender.check_proposer(proposer)

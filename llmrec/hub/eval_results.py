@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from llmrec.configuration import RecommenderConfig, read_json
 from llmrec.data.catalog import Catalog
+from llmrec.data.findings import percent
 from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS
 from llmrec.storage import sha256_of
 from llmrec.text.template import TEMPLATE_NAME
@@ -27,8 +28,9 @@ FORMAT_VERSION = 2
 SUBJECT = "llmrec"
 WEIGHTS = {False: (ADAPTER_WEIGHTS,), True: ("model.safetensors", "head.safetensors")}
 """Names of the files of weights, by whether the adapter was merged."""
-WHEREABOUTS = ("base_model", "base_revision")
-"""Settings that say where the base model lies: `base_sha256` says which it is."""
+NO_SCORE = ("base_model", "base_revision", "mask_seen")
+"""Settings on which no score depends: where the base model lies (`base_sha256` says which it is), and which items leave
+a ranking, which every result says of itself."""
 PERSONAL = "examples"
 """Examples of an audit's findings name users and what they did."""
 LORA = ("r", "lora_alpha", "lora_dropout", "target_modules")
@@ -85,7 +87,7 @@ def describe_model(folder: Path) -> dict[str, Any]:
     if not config.merged:
         lora = read_json(folder / ADAPTER_CONFIG)
         described["lora"] = {name: lora[name] for name in LORA if name in lora}
-    decides = {name: value for name, value in described.items() if name not in WHEREABOUTS}
+    decides = {name: value for name, value in described.items() if name not in NO_SCORE}
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
     for name in (*WEIGHTS[config.merged], TEMPLATE_NAME):
         digest.update(bytes.fromhex(sha256_of(folder / name)))
@@ -131,6 +133,33 @@ def trained_on_other_data(results: Record) -> Record | None:
     trained = (results.get("subject") or {}).get("trained_on") or {}
     ranked = results["protocol"].get("manifest_sha256")
     return trained if ranked and trained.get("manifest_sha256") not in (None, ranked) else None
+
+
+def seen_items(protocol: Record) -> str:
+    """Say whether items of the history were ranked, and which share of the targets that put out of reach.
+
+    >>> seen_items({"mask_seen": True, "repeated_target_share": 0.25}), seen_items({"mask_seen": False})
+    ('seen items masked: 25% of the targets, seen before, cannot be hit', 'seen items kept')
+    """
+    if not protocol["mask_seen"]:
+        return "seen items kept"
+    share = protocol.get("repeated_target_share", 0)
+    return "seen items masked" + (f": {percent(share)} of the targets, seen before, cannot be hit" if share else "")
+
+
+def other_mask(protocol: Record) -> str:
+    """Name the systems that were trained or chosen for the other kind of ranking; empty where there are none.
+
+    >>> other_mask({"mask_seen": True, "mask_seen_of": {"llmrec": False, "sasrec": True}})
+    'Seen items are masked here, but llmrec was trained or chosen for rankings with seen items kept.'
+    """
+    masked = protocol.get("mask_seen")
+    others = [name for name, mask in protocol.get("mask_seen_of", {}).items() if mask != masked]
+    if not others:
+        return ""
+    here, there = ("masked", "kept") if masked else ("kept", "masked")
+    were = f"{', '.join(others)} {'was' if len(others) == 1 else 'were'}"
+    return f"Seen items are {here} here, but {were} trained or chosen for rankings with seen items {there}."
 
 
 def read_eval_results(folder: Path) -> dict[str, Any] | None:

@@ -34,7 +34,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from llmrec.configuration import CONFIG_NAME, RecommenderConfig, read_json
+from llmrec.configuration import CONFIG_NAME, TRAINING_SETTINGS, RecommenderConfig, read_json
 from llmrec.data.catalog import Catalog
 from llmrec.hub.card import CARD, read_card, renewed_card
 from llmrec.hub.eval_results import EVAL_RESULTS, describe_model, read_eval_results
@@ -53,7 +53,6 @@ ITEM_EMBEDDINGS = "item_embeddings.safetensors"
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 DATA_MANIFEST = "data_manifest.json"
-TRAINING_SETTINGS = "training_settings.json"
 RECORDS = (DATA_MANIFEST, TRAINING_SETTINGS, EVAL_RESULTS)
 """JSON objects that travel with the adapter and that inference does not read."""
 OPTIONAL = (ITEM_TABLES, ITEM_EMBEDDINGS, ITEM_LAYERS, ITEMS, PROBE, *RECORDS)

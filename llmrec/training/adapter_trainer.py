@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -73,6 +74,7 @@ class AdapterTrainer(Trainer):
             data_collator=data_collator,
         )
         self.recommender = recommender
+        recommender.config = replace(recommender.config, mask_seen=args.mask_seen)  # what it learns to rank
         self.cases = cases
         # The loss is a sum over labels, divided by the labels of the whole step.
         self.model_accepts_loss_kwargs = True

@@ -327,9 +327,11 @@ def test_evaluation_during_training_is_that_of_the_saved_folder(checkpoints, dat
     logged = [entry for entry in trainer.state.log_history if "eval_mrr" in entry]
     assert len(logged) == 2
     cases = Cases.from_histories(data.histories(), data.catalog, "validation")
+    assert Recommender.from_pretrained(tmp_path).config.mask_seen is mask_seen
     for entry in logged:
         folder = tmp_path / f"checkpoint-{entry['step']}"
-        ranks = evaluate_system(Recommender.from_pretrained(folder).scorer(5), cases, mask_seen)
+        saved = Recommender.from_pretrained(folder)
+        ranks = evaluate_system(saved.scorer(5), cases, saved.config.mask_seen)
         metrics = user_metrics(ranks, cases, [10])
         for name in ("ndcg@10", "hit@10", "mrr"):
             assert entry[f"eval_{name}"] == pytest.approx(metrics[name].mean(), abs=1e-12), name
