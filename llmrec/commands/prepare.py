@@ -9,6 +9,7 @@ llmrec prepare --instructions train.json --output_dir likes
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from llmrec.data.preparation import SplitSettings, prepare
 from llmrec.data.schema import RawTables, parse_mapping
 from llmrec.data.sources import SOURCES, load_source
 from llmrec.formatting import printable
+from llmrec.text.template import TIME_FIELDS, PromptTemplate, field_names
 
 
 @dataclass(kw_only=True)
@@ -83,7 +85,33 @@ class PrepareArguments:
     split_seed: int = field(default=0, metadata={"help": "Seed of the draw of users (users)."})
     min_user_events: int = field(default=0, metadata={"help": "Fewest training events of a user; 0 keeps all."})
     min_item_events: int = field(default=0, metadata={"help": "Fewest training events of an item; 0 keeps all."})
+    template: str = field(
+        default="default",
+        metadata={"help": "Prompt template, by name or file, of which the summary says what columns it reads."},
+    )
     overwrite: bool = field(default=False, metadata={"help": "Replace prepared data at --output_dir."})
+
+
+def columns_read(name: str, template: PromptTemplate, items: Sequence[str], events: Sequence[str]) -> str:
+    """Say of every column of both tables whether a template reads it, a line for each table.
+
+    >>> template = PromptTemplate(event="{title}[, {gap}]")
+    >>> print(columns_read("default", template, ["title", "size"], ["timestamp", "rating"]))
+    items: template default reads title; not size
+    events: template default reads timestamp; not rating
+    """
+    told = field_names(template.event) | field_names(template.query)
+    known = {
+        *template.fields,
+        *(["timestamp"] if told & TIME_FIELDS else []),
+        *(["rating"] if "verdict" in told else []),
+    }
+    lines = []
+    for table, columns in (("items", items), ("events", events)):
+        read, unread = ([column for column in columns if (column in known) is asked] for asked in (True, False))
+        rest = f"; not {', '.join(unread)}" if unread else ""
+        lines.append(f"{table}: template {name} reads {', '.join(read) or 'nothing'}{rest}")
+    return "\n".join(lines)
 
 
 def read_raw(arguments: PrepareArguments) -> RawTables:
@@ -166,6 +194,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     labels = label_settings(arguments)
     start = time.perf_counter()
+    template = PromptTemplate.load(arguments.template)
     with staged_directory(arguments.output_dir, overwrite=arguments.overwrite) as staging:
         raw = read_raw(arguments)
         manifest, report = prepare(raw, staging, settings, labels=labels, time_unit=arguments.time_unit)
@@ -181,6 +210,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     if items.get("texts_cut"):
         print(f"texts: {items['texts_cut']:,} cut at {MAX_CHARACTERS:,} characters")
+    attributes = [column for column in raw.items.columns if column != "item_id"]
+    told = [column for column in raw.interactions.columns if column not in ("user_id", "item_id", "left_out")]
+    print(printable(columns_read(arguments.template, template, attributes, told), keep_lines=True))
     print(f"ties: {ties['events']:,} events ({ties['share']:.1%}) share user and time with another; hashed order")
     print(f"clock: {manifest['clock']}")
     for cut in ("validation_from", "test_from"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,10 +36,14 @@ def normalised_texts(items: pl.DataFrame) -> pl.Series:
     return items.select(pl.when(words != "").then(words).otherwise(raw)).to_series().alias("text")
 
 
-def near_duplicate_groups(catalog: Catalog) -> np.ndarray:
+def near_duplicate_groups(catalog: Catalog, read: Sequence[str] | None = None) -> np.ndarray:
     """Number the groups of items whose normalised texts are equal; most items are a group of their own.
 
     Finds neither misspelt nor reworded texts.
+
+    Args:
+        catalog: The items.
+        read: (N,) what a model reads of each item; None joins all text attributes, read or not.
 
     Returns:
         (N,) int64 group of each `item_index`; groups are numbered from 0 by their first item.
@@ -48,7 +53,8 @@ def near_duplicate_groups(catalog: Catalog) -> np.ndarray:
     >>> near_duplicate_groups(Catalog(pl.DataFrame({"item_id": list("abcd"), "title": titles}))).tolist()
     [0, 1, 0, 1]
     """
-    texts = normalised_texts(catalog.frame).to_frame().with_row_index("item_index")
+    frame = catalog.frame if read is None else pl.DataFrame({"item_id": catalog.ids, "read": list(read)})
+    texts = normalised_texts(frame).to_frame().with_row_index("item_index")
     first = texts.select(pl.col("item_index").min().over("text")).to_series()
     return first.rank("dense").to_numpy().astype(np.int64) - 1
 
@@ -70,7 +76,9 @@ def near_duplicate_items(data: SplitEvents, catalog: Catalog) -> Finding:
         len(catalog),
         graded(affected),
         f"{percent(affected)} of the targets have a twin that a model of texts scores alike: ties decided in its "
-        f"favour flatter it by {tie:,.1f} ranks there on average, so metrics are reported with the twins and without.",
+        f"favour flatter it by {tie:,.1f} ranks there on average, so metrics are reported with the twins and without. "
+        f"Compared by all text columns ({', '.join(catalog.frame.columns[1:])}): to a template that reads fewer, more "
+        "items are alike.",
         [
             {"text": texts[ids[0]][:MAX_TEXT], "items": size, "item_ids": ids[:MAX_EXAMPLES]}
             for _, ids, size in first.iter_rows()

@@ -114,10 +114,14 @@ def near_duplicates_section(results: Results) -> Section | None:
         ]
         for name in in_order(results, twins["systems"])
     ]
+    by = ""
+    if columns := twins.get("columns"):
+        whose = "the columns that the adapter's template reads" if twins["template"] else "all text columns"
+        by = f" Texts are compared by {whose}: {', '.join(columns)}."
     text = [
         f"{twins['num_items']:,} items share their text with another, in {twins['num_groups']:,} groups; "
         f"{percent(twins['target_share'])} of the targets are among them. {metric_title(metric)} when the target's "
-        "twins leave its ranking: what a system gains, it had lost by not telling equal texts apart."
+        f"twins leave its ranking: what a system gains, it had lost by not telling equal texts apart.{by}"
     ]
     table = Table(["system", "as it is", "without twins", "difference"], rows)
     return Section("near-duplicates", "Items of the same text", text, tables=[table])

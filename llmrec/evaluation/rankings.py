@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from accelerate.utils import gather_object
@@ -13,6 +14,7 @@ from llmrec.data.near_duplicates import near_duplicate_groups
 from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import CatalogueScorer, Details, Ranking, collect, rank_system, score_ranks
 from llmrec.evaluation.shuffles import first_targets, shuffle_order, shuffle_times
+from llmrec.text.serializer import Serializer
 
 SHUFFLES = {"order": shuffle_order, "time": shuffle_times}
 
@@ -30,9 +32,13 @@ class Questions:
     """Those by kind of shuffle."""
     seed: int = 0
     """Seed of the shuffles."""
+    compared: dict[str, Any] = field(default_factory=dict)
+    """By which `columns` of the items twins were found, and whether they are those that a `template` reads."""
 
     @classmethod
-    def about(cls, cases: Cases, catalog: Catalog, kinds: Sequence[str], seed: int) -> Questions:
+    def about(
+        cls, cases: Cases, catalog: Catalog, kinds: Sequence[str], seed: int, serializer: Serializer | None = None
+    ) -> Questions:
         """Prepare the questions.
 
         Args:
@@ -40,11 +46,18 @@ class Questions:
             catalog: The items, whose texts tell which are twins.
             kinds: Names in `SHUFFLES`; times without a clock have nothing to shuffle.
             seed: Seed of the shuffles.
+            serializer: Writes what the model under test reads of items, by which twins are found; without it by all
+                text columns.
         """
+        read, columns = None, catalog.frame.columns[1:]
+        if serializer is not None:
+            read = [serializer.all_of(catalog.attributes(index)) for index in range(len(catalog))]
+            columns = [name for name in columns if name in serializer.template.fields]
         listed = np.isin(np.arange(len(cases)), cases.first_of_each_user)
         firsts = first_targets(cases)
         shuffled = {kind: SHUFFLES[kind](firsts, seed) for kind in kinds}
-        return cls(cases, Details(near_duplicate_groups(catalog), listed), firsts, shuffled, seed)
+        details = Details(near_duplicate_groups(catalog, read), listed)
+        return cls(cases, details, firsts, shuffled, seed, {"columns": columns, "template": serializer is not None})
 
 
 @dataclass(frozen=True, eq=False)

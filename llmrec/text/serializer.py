@@ -86,6 +86,15 @@ class Serializer:
         pattern = self.template.candidate or self.template.event
         return (pattern and _fill(pattern, values)) or _fill(self.template.item, values) or UNNAMED
 
+    def all_of(self, attributes: Mapping[str, str]) -> str:
+        """Return all that the template reads of an item: items for which this is equal are one to a model of texts.
+
+        >>> serializer = Serializer(PromptTemplate(event="{title}", item="{title}[ | {brand}]"))
+        >>> serializer.all_of({"title": "Saw", "brand": "Bosch", "year": "1990"}).splitlines()
+        ['Saw | Bosch', 'Saw', 'Saw']
+        """
+        return "\n".join([self.item(attributes), self.event(attributes), self.candidate(attributes)])
+
 
 def _fill(pattern: str, values: Mapping[str, str]) -> str:
     """Fill a pattern; empty without a word of the item, since "Title:" or ", two days later" would pose as its name."""

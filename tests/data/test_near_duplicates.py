@@ -8,6 +8,8 @@ from small_splits import findings_of, tally
 
 from llmrec.data.catalog import Catalog
 from llmrec.data.near_duplicates import near_duplicate_groups, normalised_texts
+from llmrec.text.serializer import Serializer
+from llmrec.text.template import PromptTemplate
 
 CATALOG = Catalog(
     pl.DataFrame(
@@ -24,6 +26,16 @@ def test_case_punctuation_spaces_and_the_border_of_attributes_do_not_part_items(
     # a = b; c and d stand alone; e and f read "saw red"; g is another saw
     assert near_duplicate_groups(CATALOG).tolist() == [0, 0, 1, 2, 3, 3, 4]
     assert near_duplicate_groups(CATALOG).dtype == np.int64
+
+
+def test_what_is_read_decides_where_it_is_given() -> None:
+    serializer = Serializer(PromptTemplate(item="{title}", event="{title}"))
+    read = [serializer.all_of(CATALOG.attributes(index)) for index in range(len(CATALOG))]
+    # without brands all red hammers are one, and both saws; the nameless item is no saw
+    assert near_duplicate_groups(CATALOG, read).tolist() == [0, 0, 1, 0, 2, 3, 2]
+    branded = Serializer(PromptTemplate(item="{title}", event="{title}", candidate="{title}[, {brand}]"))
+    read = [branded.all_of(CATALOG.attributes(index)) for index in range(len(CATALOG))]
+    assert near_duplicate_groups(CATALOG, read).tolist() == [0, 0, 1, 2, 3, 4, 5]
 
 
 def test_letters_of_every_script_count_and_signs_alone_stay_apart() -> None:
@@ -52,6 +64,7 @@ def test_targets_with_a_twin_are_counted() -> None:
     twins = found["near_duplicate_items"]
     # items a, b, e, f; targets b and e of four; a pair's tie is worth half a rank
     assert tally(twins) == (4, 7, "warning")
+    assert "Compared by all text columns (title, brand)" in twins["effect"]
     assert "50% of the targets" in twins["effect"] and "0.5 ranks" in twins["effect"]
     assert twins["examples"] == [
         {"text": "red hammer", "items": 2, "item_ids": ["a", "b"]},
