@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,16 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
-from llmrec.baselines.content import ContentBaseline, spread
-from llmrec.baselines.counting import Popularity
 from llmrec.baselines.training_events import TrainingEvents
 from llmrec.commands.arguments import parse_arguments, print_settings
 from llmrec.commands.evaluate_arguments import EvaluateArguments
+from llmrec.commands.evaluate_baselines import fit_trivial, load_baselines, trivial_names
 from llmrec.commands.evaluate_pairs import evaluate_pairs
 from llmrec.commands.evaluate_report import cascade_results, report
 from llmrec.commands.evaluate_systems import (
     ORDERLESS,
     against_scorer,
-    load_baselines,
+    choose_mask,
     load_proposer,
     read_num_candidates,
     scorer_settings,
@@ -42,6 +42,7 @@ from llmrec.evaluation.results import AGAINST, NOW_LAST, PROPOSER, SUBJECT
 from llmrec.evaluation.table import headline
 from llmrec.hub.data_sets import open_data
 from llmrec.models.adapter import inner
+from llmrec.recommender import Recommender
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -89,8 +90,8 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
     if state.is_main_process:
         print_settings(arguments)
     directory = open_data(arguments.data_dir)
-    questions = read_questions(directory, arguments)
-    baselines, searches = load_baselines(directory, arguments.baselines)
+    cases = read_cases(directory, arguments)
+    baselines, searches, masks = load_baselines(directory, arguments.baselines)
     recommender = None
     if arguments.model is not None:
         recommender = load_subject(
@@ -100,12 +101,20 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
         raise ValueError("--ablate and --against ask about an adapter: give it with --model.")
     if recommender is not None and state.is_main_process and (warning := check_data(recommender, directory)):
         warnings.warn(warning, stacklevel=2)
+    questions = read_questions(directory, cases, arguments, recommender)
     saved_weight = use_popularity_weight(recommender, arguments.popularity_weight)
     num_candidates = read_num_candidates(arguments, recommender)
     proposer = load_proposer(directory, arguments, num_candidates, state)
-    scorers = {} if recommender is None else subject_scorers(recommender, arguments, num_candidates, state, proposer)
+    other = None
     if arguments.against is not None:
-        scorers |= against_scorer(directory, arguments, state)
+        other = load_subject(arguments.against, None, arguments.base_model, directory.catalog, state.device)
+    adapters = {SUBJECT: recommender, AGAINST: other, PROPOSER: proposer}
+    made_for = {name: one.config.mask_seen for name, one in adapters.items() if one is not None} | masks
+    mask_seen = choose_mask(arguments.mask_seen, made_for, warn=state.is_main_process)
+    arguments = replace(arguments, mask_seen=mask_seen)
+    scorers = {} if recommender is None else subject_scorers(recommender, arguments, num_candidates, state, proposer)
+    if other is not None:
+        scorers |= against_scorer(other, arguments, state)
     ablated = None if arguments.ablate is None else [kind.strip() for kind in arguments.ablate.split(",")]
     if recommender is not None and ablated is not None:
         variants(recommender, questions.firsts, ablated, arguments.seed)  # refused before any work
@@ -114,7 +123,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
         sizes = f"{len(questions.cases)} targets of {len(questions.firsts)} users, {len(directory.catalog)} items"
         print(sizes + _left_out(questions.cases), flush=True)
 
-    rankings = Rankings(questions, arguments.mask_seen)
+    rankings = Rankings(questions, mask_seen)
     for name, scorer in scorers.items():
         kinds = ("order", "time") if name in (SUBJECT, AGAINST) else ()
         began = time.perf_counter()
@@ -124,13 +133,14 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
     ablations = None
     if recommender is not None and ablated is not None:
         settings = scorer_settings(arguments, num_candidates, state)
-        ablations = ablate(recommender, questions, ablated, arguments.mask_seen, settings)
+        ablations = ablate(recommender, questions, ablated, mask_seen, settings)
     if not state.is_main_process:
         return {}
     events = TrainingEvents.from_histories(directory.histories(), directory.catalog)
     text = None if recommender is None else inner(recommender.model).rec_items.text.cpu().numpy()
-    if arguments.baselines is None and text is not None:
-        baselines = {"content": ContentBaseline(spread(text)), "popularity": Popularity.from_events(events)}
+    missing = [name for name in trivial_names(mask_seen, text is not None) if name not in baselines]
+    fitted, found = fit_trivial(missing, directory, events, text, mask_seen, arguments.seed)
+    baselines, searches = baselines | fitted, searches | found
     for name, system in baselines.items():
         began = time.perf_counter()
         rankings.add(name, system, kinds=() if name in ORDERLESS else ("order",))
@@ -147,7 +157,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
         if proposer is not None and arguments.proposer is not None:
             weight = proposer.popularity_weight
             about["cascade"]["proposer"] = describe_subject(proposer, arguments.proposer, None, weight, PROPOSER)
-    results = report(arguments, directory, rankings, events, text, about, ablations)
+    results = report(arguments, directory, rankings, events, text, about, made_for, ablations)
     print(headline(results))
     print(f"wrote results.json, results.md, results.html, results.png and the tables to {arguments.output_dir}")
     return results
@@ -175,15 +185,16 @@ def join_processes() -> PartialState:
     return state
 
 
-def read_questions(directory: DataDirectory, arguments: EvaluateArguments) -> Questions:
+def read_questions(
+    directory: DataDirectory, cases: Cases, arguments: EvaluateArguments, recommender: Recommender | None
+) -> Questions:
     """Return what every system is asked; times are shuffled only where there is a clock.
 
-    Raises:
-        ValueError: if there is nothing to ask.
+    Items are alike if the adapter reads the same of them; without one, if all their texts are the same.
     """
-    cases = read_cases(directory, arguments)
+    serializer = None if recommender is None else recommender.processor.serializer
     kinds = ("order", "time") if directory.has_clock else ("order",)
-    return Questions.about(cases, directory.catalog, kinds if arguments.shuffles else (), arguments.seed)
+    return Questions.about(cases, directory.catalog, kinds if arguments.shuffles else (), arguments.seed, serializer)
 
 
 def read_cases(directory: DataDirectory, arguments: EvaluateArguments) -> Cases:

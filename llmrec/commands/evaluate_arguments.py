@@ -23,13 +23,22 @@ class EvaluateArguments:
     )
     baselines: str | None = field(
         default=None,
-        metadata={"help": "Output folder of `llmrec baselines`; without it content and popularity stand in."},
+        metadata={
+            "help": "Output folder of `llmrec baselines`; popularity, item_knn and content, and own_items where seen "
+            "items are ranked, are fitted here where it has none."
+        },
     )
     split: str = field(default="test", metadata={"help": "Targets: test or validation."})
     targets: Literal["all", "first"] = field(
         default="all", metadata={"help": "All targets, or those a person has not had before (first purchases)."}
     )
-    mask_seen: bool = field(default=True, metadata={"help": "Leave items of the history out of the ranking."})
+    mask_seen: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Leave items of the history out of the ranking, true or false; by default as the adapter was "
+            "trained, and without one as the baselines were chosen."
+        },
+    )
     popularity_weight: float | None = field(
         default=None,
         metadata={"help": "How much popularity is in the adapter's scores, in [0, 2]; by default as it was saved."},

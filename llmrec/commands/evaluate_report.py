@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ def report(
     events: TrainingEvents,
     text: np.ndarray | None,
     about: dict[str, Any],
+    made_for: Mapping[str, bool],
     ablations: dict[str, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Compute everything that the report says and write it; return what `results.json` holds.
@@ -44,6 +46,7 @@ def report(
         events: The training events of the data.
         text: (N, D) embeddings of the items' texts, by which lists are diverse; None for no diversity.
         about: Sections of the results that no ranking tells.
+        made_for: By name of a system whether it was trained or chosen for rankings with seen items masked.
         ablations: What the adapter answers without some of its inputs, from `ablate`.
     """
     questions, whole = rankings.questions, rankings.whole
@@ -51,11 +54,12 @@ def report(
     protocol = describe_protocol(
         directory,
         cases,
-        arguments.mask_seen,
+        rankings.mask_seen,
         events.counts,
         seed=arguments.seed,
         targets=arguments.targets,
         reads_now=NOW_LAST in whole,
+        made_for=made_for,
     )
     strata = strata_of(cases, events.counts, directory.has_clock)
     shown_to = users_per_item(events.items, events.num_items)
@@ -63,7 +67,7 @@ def report(
     results = build_results(protocol, per_user) | about
     results |= {
         "strata": stratified_results(results, cases, whole, strata),
-        "near_duplicates": near_duplicate_results(results, cases, whole, details.groups),
+        "near_duplicates": near_duplicate_results(results, cases, whole, details.groups) | questions.compared,
         "shuffles": shuffle_results(protocol, questions.firsts, rankings.of_firsts) if questions.shuffled else None,
         "ablations": None if ablations is None else ablation_results(protocol, questions.firsts, ablations),
         "lists": {

@@ -1,16 +1,17 @@
-"""The systems that a report compares: the adapter and its variants, another adapter, the baselines."""
+"""The systems of a report that are adapters: the one it is about, its variants, another one; and the mask of all."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from accelerate import PartialState
 
-from llmrec.baselines.folder import check_record, read_baselines
 from llmrec.commands.evaluate_arguments import EvaluateArguments
 from llmrec.commands.subject import load_subject
-from llmrec.data.directory import MANIFEST, DataDirectory
+from llmrec.data.directory import DataDirectory
 from llmrec.evaluation.evaluator import CatalogueScorer
 from llmrec.evaluation.results import AGAINST, NOW_LAST, PROPOSER, SUBJECT
 from llmrec.recommender import Recommender
@@ -34,6 +35,29 @@ def read_num_candidates(arguments: EvaluateArguments, recommender: Recommender |
     if own == "dual" or arguments.head == "dual":
         return 0
     return None if arguments.candidates == "all" else int(arguments.candidates)
+
+
+def choose_mask(asked: bool | None, made_for: Mapping[str, bool], warn: bool = True) -> bool:
+    """Return whether items of the history leave the ranking: as asked, or as the first system was trained or chosen.
+
+    Args:
+        asked: What the user said, None where nothing.
+        made_for: By name of a system whether it was trained or chosen for masked rankings, the adapter first.
+        warn: Whether to warn of systems that were made for the other kind of ranking.
+
+    >>> choose_mask(None, {"llmrec": False}), choose_mask(False, {}), choose_mask(None, {})
+    (False, False, True)
+    """
+    mask_seen = next(iter(made_for.values()), True) if asked is None else asked
+    if warn and (others := [name for name, mask in made_for.items() if mask != mask_seen]):
+        warnings.warn(
+            f"mask_seen is {mask_seen} here, but {not mask_seen} in the training or search of {', '.join(others)}: "
+            "they are ranked in a way that they were not made for.\n"
+            f"Give --mask_seen {str(not mask_seen).lower()}, or train or search them again with --mask_seen "
+            f"{str(mask_seen).lower()}.",
+            stacklevel=3,
+        )
+    return mask_seen
 
 
 def load_proposer(
@@ -85,31 +109,7 @@ def scorer_settings(arguments: EvaluateArguments, num_candidates: int | None, st
     }
 
 
-def against_scorer(
-    directory: DataDirectory, arguments: EvaluateArguments, state: PartialState
-) -> dict[str, CatalogueScorer]:
-    """Return what ranks for the other adapter, by its own saved head and popularity weight.
-
-    Raises:
-        FileNotFoundError: if it is no adapter.
-        ValueError: if its base checkpoint has other weights than it was trained on.
-    """
-    other = load_subject(str(arguments.against), None, arguments.base_model, directory.catalog, state.device)
+def against_scorer(other: Recommender, arguments: EvaluateArguments, state: PartialState) -> dict[str, CatalogueScorer]:
+    """Return what ranks for the other adapter, by its own saved head and popularity weight."""
     num_candidates = read_num_candidates(replace(arguments, head="saved"), other)
     return {AGAINST: other.scorer(**scorer_settings(arguments, num_candidates, state))}
-
-
-def load_baselines(
-    directory: DataDirectory, folder: str | None
-) -> tuple[dict[str, CatalogueScorer], dict[str, dict[str, Any]]]:
-    """Return the fitted baselines of a folder and the search of each, by name; none without a folder.
-
-    Raises:
-        ValueError: if they were fitted to other data.
-        FileNotFoundError: if a file is missing.
-    """
-    if folder is None:
-        return {}, {}
-    check_record(folder, sha256_of(directory.path / MANIFEST))
-    baselines, record = read_baselines(folder)
-    return baselines, {name: record["systems"][name]["search"] for name in baselines}

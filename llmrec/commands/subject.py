@@ -74,6 +74,7 @@ def describe_subject(
         "base_model": recommender.config.base_model,
         "adapter_sha256": sha256_of(weights) if weights.is_file() else None,
         "model_sha256": describe_model(Path(model))["model_sha256"] if weights.is_file() else None,
+        "mask_seen": recommender.config.mask_seen,
         "popularity_weight": recommender.popularity_weight if recommender.config.hybrid else None,
         "saved_popularity_weight": saved_weight if recommender.config.hybrid else None,
         "trained_on": {name: value for name, value in trained_on.items() if name in ("source", "manifest_sha256")},

@@ -13,7 +13,7 @@ from typing import Any
 
 from llmrec.evaluation.document import Cell, Note, Section, Table
 from llmrec.evaluation.panels import Panel, draw_panels
-from llmrec.evaluation.protocol import summary
+from llmrec.evaluation.protocol import about
 from llmrec.evaluation.reading import subject_name, verdict
 from llmrec.evaluation.sections import report_sections
 
@@ -35,7 +35,7 @@ def results_page(results: Mapping[str, Any]) -> str:
     return html_page(
         title=f"Evaluation of {subject}",
         verdict=verdict(results),
-        about=f"{summary(protocol)}. Ranges are {protocol['confidence']:.0%} bootstrap intervals over users.",
+        about=f"{about(protocol)} Ranges are {protocol['confidence']:.0%} bootstrap intervals over users.",
         sections=report_sections(results),
         panels=draw_panels(results),
         footer=f"Drawn from results.json alone. Data manifest {protocol['manifest_sha256']}.",

@@ -7,7 +7,7 @@ from typing import Any
 
 from llmrec.data.findings import percent
 from llmrec.evaluation.document import Note
-from llmrec.hub.eval_results import trained_on_other_data
+from llmrec.hub.eval_results import other_mask, seen_items, trained_on_other_data
 
 
 def summary(protocol: Mapping[str, Any]) -> str:
@@ -19,8 +19,13 @@ def summary(protocol: Mapping[str, Any]) -> str:
     """
     return (
         f"{protocol['num_users']:,} users, {_split(protocol)}, ranked among all {protocol['num_items']:,} items, "
-        f"seen items {'masked' if protocol['mask_seen'] else 'kept'}"
+        f"{seen_items(protocol)}"
     )
+
+
+def about(protocol: Mapping[str, Any]) -> str:
+    """Say what stands under the heading of a report: the summary, and what contradicts it."""
+    return " ".join(filter(None, [f"{summary(protocol)}.", other_mask(protocol)]))
 
 
 def protocol_notes(results: Mapping[str, Any]) -> list[Note]:
@@ -29,7 +34,7 @@ def protocol_notes(results: Mapping[str, Any]) -> list[Note]:
     notes = [_data(protocol), _adapter("Subject", results.get("subject")), _other_data(results)]
     cascade = results.get("cascade") or {}
     notes += [_cascade(cascade), _adapter("Proposer", cascade.get("proposer"))]
-    notes += [_targets(protocol), _seen(protocol), _cold(protocol)]
+    notes += [_targets(protocol), _seen(protocol), _other_mask(protocol), _cold(protocol)]
     notes += [
         Note("Rank", f"{protocol['tie_rule']}."),
         Note(
@@ -115,6 +120,10 @@ def _seen(protocol: Mapping[str, Any]) -> Note:
     if protocol["mask_seen"]:
         return Note("Seen items", f"masked; {repeated} and count as misses.")
     return Note("Seen items", f"not masked; {repeated}.")
+
+
+def _other_mask(protocol: Mapping[str, Any]) -> Note | None:
+    return Note("Other mask", text) if (text := other_mask(protocol)) else None
 
 
 def _cold(protocol: Mapping[str, Any]) -> Note | None:

@@ -33,6 +33,10 @@ def searches_section(results: Results) -> Section | None:
         )
     metrics = sorted({metric_title(search["metric"]) for search in searches.values()})
     text = [f"Each baseline's settings were chosen by {' and '.join(metrics)} on validation."]
+    numbers = {name: search["num_cases"] for name, search in searches.items() if "num_cases" in search}
+    if numbers:
+        fitted = ", ".join(f"{name} (by {number:,} validation targets)" for name, number in numbers.items())
+        text.append(f"Fitted for this report: {fitted}.")
     table = Table(["system", "trials", "validation", "chosen"], rows, align="lrrl")
     return Section("searches", "Search of the baselines", text, tables=[table])
 

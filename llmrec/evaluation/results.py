@@ -44,6 +44,7 @@ def describe_protocol(
     seed: int = SEED,
     targets: str = "all",
     reads_now: bool = False,
+    made_for: Mapping[str, bool] | None = None,
 ) -> dict[str, Any]:
     """Say what every number depends on besides the system: data, split, mask, tie rule, intervals.
 
@@ -57,6 +58,7 @@ def describe_protocol(
         seed: Seed of draws, samples and shuffles.
         targets: `all`, or `first` where targets seen before were left out.
         reads_now: Whether the system under test is told when it is asked.
+        made_for: By name of a system whether it was trained or chosen for rankings with seen items masked, where known.
     """
     return {
         "source": data.manifest["source"],
@@ -71,6 +73,7 @@ def describe_protocol(
         "targets": targets,
         "now": "target" if reads_now else None,
         "mask_seen": mask_seen,
+        "mask_seen_of": dict(made_for or {}),
         "repeated_target_share": float(cases.repeated.mean()),
         "cold_target_share": float((training_counts[cases.targets] == 0).mean()),
         "tied_event_share": cases.tied_event_share,

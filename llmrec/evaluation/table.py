@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from llmrec.evaluation.document import Cell, Note, Section, Table
-from llmrec.evaluation.protocol import summary
+from llmrec.evaluation.protocol import about
 from llmrec.evaluation.reading import verdict
 from llmrec.evaluation.sections import report_sections
 from llmrec.formatting import escape_markdown
@@ -21,12 +21,12 @@ def results_table(results: Mapping[str, Any]) -> str:
     Returns:
         Markdown. Names and texts of the data stand there as text: none of their signs becomes markup.
     """
-    return markdown_page("Evaluation", verdict(results), report_sections(results))
+    return markdown_page("Evaluation", verdict(results), report_sections(results), about(results["protocol"]))
 
 
-def markdown_page(title: str, verdict: str, sections: Iterable[Section]) -> str:
-    """Write a page of sections under a title and a first sentence."""
-    parts = [f"# {escape_markdown(title)}", escape_markdown(verdict)]
+def markdown_page(title: str, verdict: str, sections: Iterable[Section], about: str = "") -> str:
+    """Write a page of sections under a title, a first sentence and what that is about."""
+    parts = [f"# {escape_markdown(title)}", escape_markdown(verdict), *([escape_markdown(about)] if about else [])]
     for section in sections:
         parts += _section(section)
     return "\n\n".join(parts) + "\n"
@@ -35,8 +35,8 @@ def markdown_page(title: str, verdict: str, sections: Iterable[Section]) -> str:
 def headline(results: Mapping[str, Any]) -> str:
     """Write the start of the page, for a terminal: the verdict, whom it is about, the table of the leading cutoff."""
     systems = next(section for section in report_sections(results) if section.key == "systems")
-    about = summary(results["protocol"])
-    return "\n\n".join([escape_markdown(verdict(results)), f"{about}.", table_lines(systems.tables[0])]) + "\n"
+    lines = [escape_markdown(verdict(results)), about(results["protocol"]), table_lines(systems.tables[0])]
+    return "\n\n".join(lines) + "\n"
 
 
 def table_lines(table: Table) -> str:

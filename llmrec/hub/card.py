@@ -205,7 +205,8 @@ def _what_it_is(config: RecommenderConfig, template: PromptTemplate, base: str |
     return (
         f"A sequential recommender made with llmrec: what a person did{timed} "
         f"{written} {model}, {how}. {heads[config.head]}{learned}. Items that nobody has used "
-        f"yet are scored from their words.{_adaptation(config.adapted_on)}"
+        f"yet are scored from their words. Items of the history {'are left out' if config.mask_seen else 'come again'} "
+        f"unless `exclude_seen` says otherwise.{_adaptation(config.adapted_on)}"
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.findings import SEVERITIES, counted, percent
-from llmrec.hub.eval_results import SUBJECT, trained_on_other_data
+from llmrec.hub.eval_results import SUBJECT, other_mask, seen_items, trained_on_other_data
 
 LEADING = {"ranking": ("ndcg@10", "recall@10", "mrr"), "pointwise": ("auc", "user_auc", "log_loss")}
 """Metrics that the card shows, the first of which decides who is best."""
@@ -56,10 +56,11 @@ def protocol_part(results: Record) -> list[str]:
     if results["task"] == "ranking":
         share = percent(protocol["repeated_target_share"])
         seen = f"left out of the ranking, so that {share} of the targets, seen before, are misses"
+        other = other_mask(protocol)
         lines += [
             f"Every target is ranked among all {protocol['num_items']:,} items. Rank: {plain(protocol['tie_rule'])}.",
             f"Items of the history are {seen if protocol['mask_seen'] else f'ranked too; {share} of the targets are'}"
-            f"{'' if protocol['mask_seen'] else ' among them'}.",
+            f"{'' if protocol['mask_seen'] else ' among them'}.{f' {plain(other)}' if other else ''}",
             f"{percent(protocol['tied_event_share'])} of the events share their time with a neighbour.",
         ]
     else:
@@ -91,12 +92,14 @@ def results_part(results: Record) -> list[str]:
         for name in order
     ]
     header = ["system", *(TITLES[metric] for metric in metrics), f"{SUBJECT} − system, {TITLES[first]}"]
+    ranking = results["task"] == "ranking"
+    seen = f" {seen_items(results['protocol']).capitalize()}." if ranking else ""
     if best is None:
-        return [_table(header, rows), "No baseline was evaluated beside it."]
+        return [_table(header, rows), f"No baseline was evaluated beside it.{seen}"]
     difference = results["differences"][best][first]
     verdict = (
         f"Against the best baseline, {best}, the paired difference in {TITLES[first]} is "
-        f"{_interval(difference, signed=True)}: {_reading(difference)}."
+        f"{_interval(difference, signed=True)}: {_reading(difference)}.{seen}"
     )
     return [verdict, _table(header, rows)]
 

@@ -80,6 +80,7 @@ def test_protocol_says_what_the_numbers_depend_on(data):
         "num_cases_without_history": 0,
         "targets": "first",
         "mask_seen": True,
+        "mask_seen_of": {},
         "repeated_target_share": pytest.approx(sum(row[2] in row[:2] for row in rows) / NUM_USERS),
         "cold_target_share": pytest.approx(sum(row[2] == 0 for row in rows) / NUM_USERS),
         "tied_event_share": 0.0,

@@ -7,6 +7,7 @@ from fake_results import MEANS, fake_results, interval
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmrec.evaluation.page import results_page
 from llmrec.evaluation.reading import ends, number, reference_name, subject_name, verdict
 from llmrec.evaluation.sections import report_sections
 from llmrec.evaluation.table import headline, results_table
@@ -52,6 +53,24 @@ def test_what_was_not_measured_is_left_out(results, key, empty):
     else:
         results[key] = empty
     assert headings(results_table(results)) == [title for title in headings(whole) if title != OPTIONAL[key]]
+
+
+@pytest.mark.parametrize("show", [headline, results_table, results_page])
+def test_what_a_mask_makes_impossible_stands_in_the_headline(results, show):
+    """Before the first section, in the terminal before the table; what is said of the mask's opposite too."""
+
+    def head(**protocol) -> str:
+        results["protocol"] |= protocol
+        return re.split(r"<section|\n## |\n\| system", show(results))[0]
+
+    impossible = "43% of the targets, seen before, cannot be hit"
+    assert impossible in head(mask_seen=True, repeated_target_share=0.43)
+    assert "cannot be hit" not in head(mask_seen=True, repeated_target_share=0.0)
+    found = head(mask_seen=False, repeated_target_share=0.43)
+    assert "seen items kept" in found and "cannot be hit" not in found and "Seen items are kept here" not in found
+    assert "trained or chosen" not in head(mask_seen_of={"llmrec": False, "sasrec": False})
+    found = head(mask_seen=True, mask_seen_of={"llmrec": False, "sasrec": False, "lstm": True})
+    assert "Seen items are masked here, but llmrec, sasrec were trained or chosen for rankings with seen items" in found
 
 
 def test_an_older_report_is_read(results):

@@ -150,6 +150,15 @@ def test_the_card_shows_what_was_measured(folder, record):
     assert "not stated" not in card.lower() and "not evaluated" not in card.lower()
 
 
+def test_the_results_begin_with_what_a_mask_makes_impossible(folder, record):
+    protocol = record["results"]["protocol"]
+    protocol |= {"mask_seen": True, "repeated_target_share": 0.43, "mask_seen_of": {"llmrec": False}}
+    text = card_text(folder, record)
+    first = text.split("## Results\n\n")[1].split("\n\n")[0]
+    assert "Seen items masked: 43% of the targets, seen before, cannot be hit." in first
+    assert "Seen items are masked here, but llmrec was trained or chosen for rankings with seen items kept." in text
+
+
 def test_a_difference_is_read_by_its_interval(folder, record):
     differences = record["results"]["differences"]["content"]["ndcg@10"]
     for low, high, reading in ((0.001, 0.02, "above"), (-0.02, -0.001, "below"), (-0.01, 0.01, "not larger than")):
