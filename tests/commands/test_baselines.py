@@ -15,7 +15,7 @@ from small_data import START, data_directory
 from llmrec.baselines import systems
 from llmrec.baselines.content import spread
 from llmrec.baselines.folder import RECORD, read_baselines
-from llmrec.baselines.systems import SYSTEMS
+from llmrec.baselines.systems import choose_systems
 from llmrec.commands.baselines import validation_quality
 from llmrec.commands.evaluate_systems import ORDERLESS
 from llmrec.commands.main import run
@@ -27,6 +27,8 @@ from llmrec.models.adapter import inner
 from llmrec.training.arguments import ModelArguments
 from llmrec.training.assemble import new_recommender
 
+SYSTEMS = choose_systems(["all"])
+"""Those of rankings with seen items masked."""
 SHORT = {"num_epochs": 2, "hidden_size": 8, "num_layers": 1, "max_length": 6}
 GRIDS = {
     "lstm": [{**SHORT, "encoder": "lstm"}],

@@ -161,7 +161,7 @@ def test_a_run_goes_on_from_its_newest_checkpoint(trained, data, checkpoints, tm
 def test_results_have_the_shape_that_others_read(results):
     found = json.loads((results / "results.json").read_text())
     assert {"protocol", "systems"} <= set(found)
-    assert set(found["systems"]) == {"llmrec", "content", "popularity"}
+    assert set(found["systems"]) == {"llmrec", "item_knn", "content", "popularity"}
     for metrics in found["systems"].values():
         assert {"ndcg@10", "recall@10", "hit@10", "precision@10", "f1@10", "mrr"} <= set(metrics)
         for interval in metrics.values():

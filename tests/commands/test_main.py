@@ -115,10 +115,10 @@ def test_every_verb_has_help(words: list[str], capsys: pytest.CaptureFixture[str
 
 def test_the_help_of_an_option_that_says_no_is_not_that_of_its_opposite(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["evaluate", "--help"])
+        main(["baselines", "--help"])
     told = " ".join(capsys.readouterr().out.split())
     assert "--no_mask_seen, --no-mask-seen The same as --mask_seen false." in told
-    assert told.count("Leave items of the history out of the ranking.") == 1
+    assert told.count("Learn and choose for rankings that leave items of the history out;") == 1
 
 
 def test_every_verb_has_its_file_with_one_main() -> None:

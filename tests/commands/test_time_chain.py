@@ -62,9 +62,16 @@ def mean_mrr(ranks: np.ndarray) -> float:
 
 def test_the_report_has_the_rows_of_now_and_of_the_other_adapter(results, runs, data):
     """Each is what a recommender loaded anew ranks when it is asked so."""
-    assert set(results["systems"]) == {"llmrec", "llmrec_now_last", "llmrec_against", "content", "popularity"}
+    assert set(results["systems"]) == {
+        "llmrec",
+        "llmrec_now_last",
+        "llmrec_against",
+        "item_knn",
+        "content",
+        "popularity",
+    }
     assert results["protocol"]["now"] == "target" and results["variants"] == ["llmrec_now_last"]
-    assert results["best_baseline"] in ("content", "popularity") and results["against"] == "timeless"
+    assert results["best_baseline"] in ("item_knn", "content", "popularity") and results["against"] == "timeless"
     directory = DataDirectory.open(data)
     cases = Cases.from_histories(directory.histories(), directory.catalog, "test")
     timed, timeless = (Recommender.from_pretrained(runs[name]) for name in ("timed", "timeless"))
