@@ -15,7 +15,6 @@ from llmrec.data.directory import DataDirectory
 from llmrec.evaluation.evaluator import CatalogueScorer
 from llmrec.evaluation.results import AGAINST, NOW_LAST, PROPOSER, SUBJECT
 from llmrec.recommender import Recommender
-from llmrec.storage import sha256_of
 
 ORDERLESS = ("popularity", "recent_popularity")
 """Baselines that read no history: shuffling one cannot change them."""

@@ -20,10 +20,11 @@ from transformers import HfArgumentParser
 
 from llmrec.commands.arguments import parse_options
 from llmrec.commands.train import check_launch, check_output, report_coverage, report_settings, settings_record
+from llmrec.configuration import TRAINING_SETTINGS
 from llmrec.data.directory import MANIFEST
 from llmrec.evaluation.intervals import bootstrap_means, percentile_interval
 from llmrec.hub.data_sets import open_data
-from llmrec.hub.folder import DATA_MANIFEST, TRAINING_SETTINGS
+from llmrec.hub.folder import DATA_MANIFEST
 from llmrec.models.adapter import inner
 from llmrec.models.backbone import load_backbone
 from llmrec.models.capabilities import is_causal

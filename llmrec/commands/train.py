@@ -19,11 +19,11 @@ from llmrec.commands.arguments import parse_options
 from llmrec.commands.environment import environment
 from llmrec.commands.memory import peak_memory_mib
 from llmrec.commands.train_pairs import pair_trainer
-from llmrec.configuration import CONFIG_NAME
+from llmrec.configuration import CONFIG_NAME, TRAINING_SETTINGS
 from llmrec.data.histories import draw_users
 from llmrec.evaluation.cases import Cases
 from llmrec.hub.data_sets import open_data
-from llmrec.hub.folder import DATA_MANIFEST, TRAINING_SETTINGS
+from llmrec.hub.folder import DATA_MANIFEST
 from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
 from llmrec.storage import check_writable, write_text
