@@ -72,7 +72,8 @@ def target_modules(backbone: PreTrainedModel, asked: str | Sequence[str] | None)
 
 def _modules(backbone: nn.Module) -> tuple[list[str], list[str]]:
     """Return the names of the linear layers, and of all other modules but the backbone itself."""
-    linear, others = [], []
+    linear: list[str] = []
+    others: list[str] = []
     for name, module in backbone.named_modules():
         if name:
             (linear if isinstance(module, (nn.Linear, Conv1D)) else others).append(name)

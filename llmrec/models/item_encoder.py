@@ -212,7 +212,8 @@ class _Layout:
         states = pooling.get("embedding_dimension", pooling.get("word_embedding_dimension", hidden_size))
         if states != hidden_size:
             raise self.refuse(f"a Pooling of states of {states!r} numbers, where its states have {hidden_size}")
-        layers, weights = [], {}
+        layers: list[str] = []
+        weights: dict[str, Tensor] = {}
         for kind, path in modules[2:]:
             if kind == "Dense":
                 activation, dense, width = self.dense(path, width)
@@ -264,7 +265,7 @@ class _Layout:
         self.expect_sentence(settings, "Dense")
         if settings.get("use_residual"):
             raise self.refuse("a Dense layer with a residual")
-        library, _, activation = settings.get("activation_function", "torch.nn.Tanh").rpartition(".")
+        library, _, activation = str(settings.get("activation_function", "torch.nn.Tanh")).rpartition(".")
         if not library.startswith("torch.nn") or activation not in ACTIVATIONS:
             raise self.refuse(f"a Dense layer with the activation {activation!r} (known: {', '.join(ACTIVATIONS)})")
         file = self.folder / path / "model.safetensors"
@@ -276,7 +277,7 @@ class _Layout:
             raise self.refuse(f"a Dense layer whose weights are damaged ({error})") from None
         weights = {name.removeprefix("linear."): weight for name, weight in found.items()}
         shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-        after = settings.get("out_features")
+        after: Any = settings.get("out_features")
         wanted = {"weight": (after, width), **({"bias": (after,)} if settings.get("bias", True) else {})}
         if shapes != wanted:
             raise self.refuse(f"a Dense layer of weights {shapes}, where {wanted} are needed")

@@ -153,6 +153,9 @@ class WithNewItems(nn.Module):
         text: (M, D) unit rows of the new ones.
     """
 
+    table: ItemTable
+    text: Tensor
+
     def __init__(self, table: ItemTable, text: Tensor) -> None:
         super().__init__()
         self.table = table

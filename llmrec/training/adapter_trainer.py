@@ -201,7 +201,9 @@ class AdapterTrainer(Trainer):
             self._began = now
         super().log(logs, start_time)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
+    def train(  # type: ignore[override]
+        self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any
+    ) -> TrainOutput:
         """Train; resumed from a checkpoint, as if the run had not been interrupted.
 
         Args:
@@ -238,7 +240,7 @@ class AdapterTrainer(Trainer):
             for one in (*self.callback_handler.callbacks, self.control):
                 if isinstance(one, ExportableState):
                     saved[type(one).__name__].append(one.state())
-            state.stateful_callbacks = dict(saved)
+            state.stateful_callbacks = dict(saved)  # type: ignore[assignment]
             state.save_to_json(str(Path(staged, TRAINER_STATE_NAME)))
         self.accelerator.wait_for_everyone()  # every process has written what it keeps of randomness
         if args.should_save:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from transformers import TrainingArguments, enable_full_determinism, set_seed
@@ -341,7 +342,8 @@ class RecTrainingArguments(TrainingArguments):
         self.metric_for_best_model, self.greater_is_better = name, metrics[name]
         if self.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy"):  # their own default is that smaller is better
             mode = "max" if metrics[name] else "min"
-            given = {"mode": mode, **(self.lr_scheduler_kwargs or {})}
+            kwargs: Any = self.lr_scheduler_kwargs or {}
+            given = {"mode": mode, **kwargs}
             if given["mode"] != mode:
                 raise ValueError(
                     f"lr_scheduler_kwargs={self.lr_scheduler_kwargs!r} with metric_for_best_model={asked!r}: its mode "

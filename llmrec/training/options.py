@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import transformers
 from transformers import Trainer, TrainingArguments, get_scheduler
-from transformers.integrations import get_available_reporting_integrations
+from transformers.integrations.integration_utils import get_available_reporting_integrations
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 HONOURED = {
@@ -183,17 +183,18 @@ def check_resolved(args: TrainingArguments) -> None:
         finally:
             setattr(args, name, value)
         if ignored:
-            raise ValueError(f"{name}={value!r} has no effect with optim={args.optim.value!r}: leave it out.")
+            raise ValueError(f"{name}={value!r} has no effect with optim={_name(args.optim)!r}: leave it out.")
     weight = torch.nn.Parameter(torch.zeros(1))
     try:
         optimizer = kind([{"params": [weight], "weight_decay": args.weight_decay}], **settings)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"optim={args.optim.value!r} with its options cannot be made: {error}.") from None
+        raise ValueError(f"optim={_name(args.optim)!r} with its options cannot be made: {error}.") from None
     try:
-        get_scheduler(args.lr_scheduler_type, optimizer, 1, 10, args.lr_scheduler_kwargs)
+        kwargs: Any = args.lr_scheduler_kwargs
+        get_scheduler(args.lr_scheduler_type, optimizer, 1, 10, kwargs)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"lr_scheduler_type={args.lr_scheduler_type.value!r} with lr_scheduler_kwargs="
+            f"lr_scheduler_type={_name(args.lr_scheduler_type)!r} with lr_scheduler_kwargs="
             f"{args.lr_scheduler_kwargs!r} cannot be made: {error}"
         ) from None
 
@@ -214,10 +215,10 @@ def _optimizer(args: TrainingArguments) -> tuple[Any, dict[str, Any]]:
     try:
         kind, settings = Trainer.get_optimizer_cls_and_kwargs(args)
     except (ImportError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"optim={args.optim.value!r} cannot be used: {error}.\nGive adamw_torch.") from None
+        raise ValueError(f"optim={_name(args.optim)!r} cannot be used: {error}.\nGive adamw_torch.") from None
     if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)) or hasattr(kind, "eval"):
         raise ValueError(
-            f"optim={args.optim.value!r} is not supported: it is more than an optimizer. Give adamw_torch."
+            f"optim={_name(args.optim)!r} is not supported: it is more than an optimizer. Give adamw_torch."
         )
     return kind, settings
 
@@ -232,8 +233,13 @@ def _is_default(value: Any, field: Any) -> bool:
 
 
 def _loggers(args: TrainingArguments) -> list[str]:
-    asked = args.report_to if isinstance(args.report_to, list) else [args.report_to]
+    asked: list[Any] = args.report_to if isinstance(args.report_to, list) else [args.report_to]
     return [] if asked in ([None], ["none"]) else asked
+
+
+def _name(option: Any) -> str:
+    """Return how an option is written whose values transformers enumerates."""
+    return option.value
 
 
 def _num_processes() -> int:

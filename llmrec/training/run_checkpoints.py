@@ -117,7 +117,7 @@ def checkpoint_to_resume(asked: str | bool | None, output_dir: str | Path) -> st
             )
         return str(asked)
     found = [(int(name[1]), path) for path in run.glob("checkpoint-*") if (name := _NAME.fullmatch(path.name))]
-    reasons = []
+    reasons: list[str] = []
     for _, path in sorted(found, reverse=True):
         reason = why_unfinished(path)
         if reason is None:
