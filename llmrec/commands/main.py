@@ -80,7 +80,7 @@ def error_text(error: Exception) -> str:
     >>> error_text(OSError(28, "No space left on device", "data/items.parquet"))
     "'data/items.parquet': No space left on device. Free some space, or give a folder on another disk."
     """
-    if not isinstance(error, OSError) or error.errno is None:
+    if not isinstance(error, OSError) or error.strerror is None:
         return str(error)
     file = "" if error.filename is None else f"{error.filename!r}: "
     remedy = REMEDIES.get(error.errno, "Give another file or folder")

@@ -14,7 +14,7 @@ from llmrec.data.description import NO_CLOCK, describe, describe_events
 from llmrec.data.description_drift import chance_distance, choose_attribute, describe_drift, values_of
 from llmrec.data.description_time import describe_gaps, describe_repeats, describe_rhythm, describe_sessions
 from llmrec.data.directory import DataDirectory
-from llmrec.data.times import to_seconds
+from llmrec.data.times import to_moments
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 MONDAY = 1_704_067_200  # 1 January 2024, 00:00 UTC
@@ -100,7 +100,7 @@ def test_drift_is_the_distance_of_consecutive_months() -> None:
     """January 75 % food, February 25 %, March as February; April has one event and is left out."""
     plan = {"2024-01": (45, 15), "2024-02": (15, 45), "2024-03": (15, 45), "2024-04": (1, 0)}
     rows = [
-        ("ann", item, int(to_seconds(pl.Series([f"{month}-02"]))[0]) + place)
+        ("ann", item, int(to_moments(pl.Series([f"{month}-02"]), None)["timestamp"][0]) + place)
         for month, (food, care) in plan.items()
         for place, item in enumerate("x" * food + "z" * care)
     ]

@@ -118,7 +118,7 @@ def test_kinds_are_told_apart(journey):
 USERS = [f"person-{number:04}-of-lisbon" for number in range(12)]
 SMALL = shlex.split(
     "--max_tokens 64 --max_vector_events 4 --lora_r 2 --lora_alpha 4 --per_device_train_batch_size 4 --bf16 false "
-    "--disable_tqdm true --seed 3 --max_steps 2 --save_steps 2 --eval_strategy no --load_best_model_at_end false "
+    "--disable_tqdm true --seed 3 --max_steps 2 --eval_strategy no --load_best_model_at_end false "
     "--logging_steps 1"
 )
 

@@ -173,7 +173,7 @@ def test_proposed_are_what_the_dual_head_ranks_first_at_that_position(recommende
     settings = {"num_positions": 9, "kinds": ["proposed"], "num_negatives": 5, "num_proposed": 5}
     best = set()
     for one in positions(*branches(recommender, windows, **settings)):
-        scores = catalogue_scoring(model)(states[one.window, one.event][None])[0]
+        scores = catalogue_scoring(model)(states[one.window, one.event][None])[0].clone()
         scores[[one.items[0], *windows.passes[one.window].items[: one.event + 1]]] = -torch.inf
         assert sorted(one.items[1:]) == sorted(scores.topk(5).indices.tolist())
         best.add(frozenset(one.items[1:]))

@@ -640,7 +640,7 @@ def test_a_saved_candidate_head_scores_as_before(checkpoints, data, tmp_path, he
     trainer.save_model()
     saved = load_file(tmp_path / "adapter_model.safetensors")
     own = candidate_head(trainer.recommender)
-    assert set(own) == ({"weight", "bias", "dual_gate"} if head == "cross" else {"direction"})
+    assert set(own) == ({"weight", "bias", "dual_gate"} if head == "cross" else {"lm_head_weight"})
     for name, tensor in own.items():
         assert torch.equal(saved[f"base_model.model.candidate_head.{name}"], tensor)
         assert tensor.any() or name == "bias"
