@@ -121,7 +121,10 @@ def hammer(recommender: Recommender, oracle: Recommender, num_threads: int, num_
         generations.append(answers(oracle))
     assert wrong == []
     for name, first, last, answer in counted:
-        assert any(is_equal(answer, generations[g][name]) for g in range(first, last + 1)), (name, first, last, answer)
+        meanwhile = [generations[number][name] for number in range(first, last + 1)]
+        # An open history takes over a new popularity weight, so that two of its answers may be of two moments.
+        parts = [*zip(answer, *meanwhile, strict=True)] if name == "open" else [(answer, *meanwhile)]
+        assert all(any(is_equal(one, other) for other in others) for one, *others in parts), (name, first, last, answer)
     assert recommender.items.frame.equals(oracle.items.frame)
     assert is_equal(list(answers(recommender).values()), list(answers(oracle).values()))
     return len(counted)
