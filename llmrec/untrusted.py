@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -138,7 +138,8 @@ def regular_files(folder: Path) -> dict[str, int]:
     paths = sorted(folder.iterdir())
     for inside in (path for path in list(paths) if READ_FOLDERS.fullmatch(path.name) and path.is_dir()):
         if inside.resolve().is_relative_to(root):  # else refused below
-            paths += sorted(inside.iterdir())
+            with suppress(FileNotFoundError):  # of a save that another process has just finished
+                paths += sorted(inside.iterdir())
     for path in paths:
         name = str(path.relative_to(folder))
         try:

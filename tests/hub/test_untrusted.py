@@ -117,6 +117,20 @@ def test_a_pipe_in_an_interrupted_save_is_not_opened(copy):
         Recommender.from_pretrained(folder)
 
 
+def test_a_save_that_ends_while_the_folder_is_listed_is_no_error(tmp_path, monkeypatch):
+    (tmp_path / ".saved").mkdir()
+    (tmp_path / "prompt.json").write_text("{}")
+    listed = Path.iterdir
+
+    def just_finished(folder: Path):
+        if folder.name == ".saved":
+            folder.rmdir()
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", just_finished)
+    assert regular_files(tmp_path) == {"prompt.json": 2}
+
+
 def test_a_device_is_not_read(copy):
     folder = copy("adapter")
     (folder / "README.md").unlink()
