@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -36,6 +37,8 @@ NEW = "new"
 COMMITTED = ".saved"
 GONE = ".gone.json"
 """In a staged folder: names of files that the new save no longer has."""
+MAX_GONE = 1 << 20
+"""Bytes of that file at most."""
 PLAIN_NAME = re.compile(r"\w[\w.-]*")
 MAX_WAIT = 120.0
 """Seconds that a process waits for others to finish with a folder."""
@@ -212,16 +215,18 @@ def _finish(folder: Path) -> None:
     committed, root = folder / COMMITTED, folder.resolve()
     if not committed.is_dir():
         return
-    gone = _gone(committed)
-    paths = sorted(path for path in committed.rglob("*") if path.is_file() and path.name != GONE)
+    entries = [] if committed.is_symlink() else sorted(committed.rglob("*"))
+    kinds = {stat.S_IFMT(_mode(path)) for path in [committed, *entries]}  # a link, a pipe or a device is no save
+    gone = _gone(committed) if kinds <= {stat.S_IFREG, stat.S_IFDIR} else [None]
+    paths = [path for path in entries if path.is_file() and path.name != GONE]
     places = [folder / path.relative_to(committed) for path in paths]
     inside = all(place.parent.resolve().is_relative_to(root) for place in places)
     known = gone is not None or not paths
     plain = all(isinstance(name, str) and PLAIN_NAME.fullmatch(name) for name in gone or [])
-    if committed.is_symlink() or not (known and inside and plain):
+    if not (known and inside and plain):
         raise ValueError(
-            f"{str(committed)!r} is no save that was interrupted: it has no list of files, or names files outside the "
-            "folder.\nDelete it if you trust the other files, or get the folder again."
+            f"{str(committed)!r} is no save that was interrupted: it has no list of files, names files outside the "
+            "folder, or holds a link or a pipe.\nDelete it if you trust the other files, or get the folder again."
         )
     for path, place in zip(paths, places, strict=True):
         with suppress(FileNotFoundError):  # another process was faster, where nothing can be locked
@@ -232,8 +237,18 @@ def _finish(folder: Path) -> None:
     shutil.rmtree(committed, ignore_errors=True)
 
 
+def _mode(path: Path) -> int:
+    """Return the kind of an entry, that of a file where there is none (any more)."""
+    with suppress(FileNotFoundError):
+        return path.lstat().st_mode
+    return stat.S_IFREG
+
+
 def _gone(committed: Path) -> list[Any] | None:
+    """Return the names of files that go; None where there is no list, and what is no name where it is none."""
     try:
+        if (committed / GONE).stat().st_size > MAX_GONE:
+            return [None]
         found = json.loads((committed / GONE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None

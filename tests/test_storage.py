@@ -176,6 +176,26 @@ def test_names_that_are_none_are_refused(tmp_path, content):
         finish(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["pipe", "link", "device", "large"])
+def test_what_is_no_file_of_a_save_is_not_opened(tmp_path, kind):
+    write(tmp_path, {"a.json": "a"})
+    write(tmp_path / COMMITTED, {"b.json": "b"})
+    names = tmp_path / COMMITTED / GONE
+    if kind == "pipe":
+        os.mkfifo(names)
+    elif kind == "large":
+        with names.open("wb") as file:
+            file.truncate(8 << 30)
+    elif kind == "device":
+        names.symlink_to("/dev/zero")
+    else:
+        names.write_text("[]")
+        (tmp_path / COMMITTED / "README.md").symlink_to("/etc/hostname")
+    with pytest.raises(ValueError, match="or holds a link or a pipe"):
+        finish(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", COMMITTED}
+
+
 @pytest.mark.parametrize(
     "escape", [escape_by_name, escape_by_absolute_name, escape_by_linked_folder, escape_by_linked_save]
 )
