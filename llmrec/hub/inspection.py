@@ -110,7 +110,11 @@ def _look(found: Inspection, folder: Path, published: bool) -> None:
     config = found.attempt(lambda: RecommenderConfig.load(folder), folder)
     if config is not None:
         commit = config.base_revision or "of no recorded commit"
-        found.facts["base model"] = f"{config.base_model} {commit}: downloaded (safetensors, JSON) unless it is here"
+        found.facts["base model"] = f"{config.base_model} {commit}: " + (
+            "not loaded: the folder holds its weights, with the adapter merged in"
+            if config.merged
+            else "downloaded (safetensors, JSON) unless it is here"
+        )
         found.facts["head"] = f"{config.head}, {'hybrid' if config.hybrid else 'text alone'}"
         found.attempt(lambda: check_base_name(config.base_model, published), folder)
         if (folder / ADAPTER_CONFIG).is_file():

@@ -188,7 +188,10 @@ def check_resolved(args: TrainingArguments) -> None:
     try:
         optimizer = kind([{"params": [weight], "weight_decay": args.weight_decay}], **settings)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"optim={_name(args.optim)!r} with its options cannot be made: {error}.") from None
+        raise ValueError(
+            f"optim={_name(args.optim)!r} with its options cannot be made: {error}.\n"
+            "Correct what it names: --learning_rate, --weight_decay, --adam_beta1 and the like, or --optim_args."
+        ) from None
     try:
         kwargs: Any = args.lr_scheduler_kwargs
         get_scheduler(args.lr_scheduler_type, optimizer, 1, 10, kwargs)

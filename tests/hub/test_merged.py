@@ -15,6 +15,7 @@ from transformers import AutoModel
 
 from llmrec import Recommender
 from llmrec.commands.main import run
+from llmrec.hub.inspection import inspect
 
 HISTORIES = [
     [{"item_id": "i00", "timestamp": START}, {"item_id": "i05", "timestamp": START + 300_000}],
@@ -64,6 +65,7 @@ def test_exported_and_loaded_the_scores_are_the_same(checkpoints, tmp_path, fami
         assert (all_scores(recommender) - expected).abs().max() > 1e-2  # the adapter matters
     recommender.merge().save_pretrained(tmp_path / "merged")
     shutil.rmtree(base)  # no base model is needed
+    assert "not loaded" in inspect(str(tmp_path / "merged")).facts["base model"]
     loaded = Recommender.from_pretrained(tmp_path / "merged")
     # A score of 25 has no more than six digits to lose.
     torch.testing.assert_close(all_scores(loaded), expected, rtol=1e-5, atol=1e-5)
