@@ -22,7 +22,7 @@ from safetensors.numpy import load, save
 from llmrec.baselines.search import Search, System
 from llmrec.baselines.systems import SYSTEMS
 from llmrec.storage import read_whole, replaced_together
-from llmrec.untrusted import regular_files
+from llmrec.untrusted import refusals, regular_files
 
 FORMAT = "llmrec-baselines"
 FORMAT_VERSION = 1
@@ -114,12 +114,35 @@ def read_record(folder: str | os.PathLike) -> dict[str, Any]:
             f"{os.fspath(path)!r} has format_version {record.get('format_version')!r}, this llmrec reads "
             f"{FORMAT_VERSION};\nrun `llmrec baselines` again, or install the llmrec that wrote it"
         )
-    if unknown := sorted(set(record["systems"]) - set(SYSTEMS)):
+    if isinstance(record.get("systems"), dict) and (unknown := sorted(set(record["systems"]) - set(SYSTEMS))):
         raise ValueError(
             f"{os.fspath(path)!r} names the system {unknown[0]!r}, which is none of {', '.join(SYSTEMS)};\n"
             "install the llmrec that wrote it"
         )
+    if not _is_complete(record):
+        raise ValueError(
+            f"{os.fspath(path)!r} lacks what was searched, or how, or holds it in another form;\n"
+            "run `llmrec baselines` again"
+        )
     return record
+
+
+def _is_complete(record: dict[str, Any]) -> bool:
+    """Tell whether a record has what a report says of every system."""
+    try:
+        for entry in record["systems"].values():
+            search, parts = entry["search"], [entry["settings"], entry["run"], entry["search"]["chosen"]]
+            for trial in search["trials"]:
+                parts += [trial["settings"], *trial.get("curve", [])]
+            texts = [entry["sha256"], search["metric"], record["manifest_sha256"]]
+            values = [trial["value"] for trial in search["trials"]]
+            if not all(isinstance(part, dict) for part in parts) or not all(isinstance(text, str) for text in texts):
+                return False
+            if not all(isinstance(value, (int, float)) for value in values):
+                return False
+    except (KeyError, TypeError, AttributeError):
+        return False
+    return True
 
 
 def read_baselines(folder: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -132,7 +155,12 @@ def read_baselines(folder: str | os.PathLike) -> tuple[dict[str, Any], dict[str,
         FileNotFoundError: If the record or a system's arrays are missing.
         ValueError: If a file is not what the record says, or cannot be read.
     """
-    return read_whole(Path(folder), [RECORD], lambda: _read_baselines(Path(folder)))
+
+    def read() -> tuple[dict[str, Any], dict[str, Any]]:
+        with refusals("baselines folder", Path(folder)):
+            return _read_baselines(Path(folder))
+
+    return read_whole(Path(folder), [RECORD], read)
 
 
 def _read_baselines(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

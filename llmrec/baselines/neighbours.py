@@ -142,6 +142,10 @@ class ItemKNN:
     def from_state(cls, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> ItemKNN:
         """Build what `state` came from."""
         neighbours = Neighbours(arrays["ends"], arrays["items"], arrays["similarities"])
+        ends, items, num_items = neighbours.ends, neighbours.items, len(arrays["known"])
+        fit = len(ends) == num_items + 1 and len(items) == len(neighbours.similarities) == ends[-1]
+        if not fit or (np.diff(ends, prepend=0) < 0).any() or ((items < 0) | (items >= num_items)).any():
+            raise ValueError("the neighbours of items do not fit each other")
         return cls(neighbours, arrays["known"], settings["decay"])
 
 

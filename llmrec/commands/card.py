@@ -21,6 +21,7 @@ from llmrec.hub.checks import check_folder
 from llmrec.hub.eval_results import EVAL_RESULTS, as_json, condense, read_eval_results
 from llmrec.hub.folder import FILES
 from llmrec.storage import check_writable, finish, replaced_together, sha256_of, unless_changed
+from llmrec.untrusted import refusals
 
 
 @dataclass
@@ -53,15 +54,16 @@ def main(argv: list[str] | None = None) -> None:
     check_writable(folder)
     manifest, audit = read_data(arguments.data_dir)
     training = folder / RESULT
-    record = condense(
-        folder,
-        results=None if arguments.results is None else read_results(Path(arguments.results)),
-        manifest=manifest,
-        audit=audit,
-        training=json.loads(training.read_text(encoding="utf-8")) if training.is_file() else None,
-    )
-    record = with_earlier(record, read_eval_results(folder))
-    text = renewed_card(folder, record, folder / CARD, arguments.repo_id, license=arguments.license)
+    with refusals("what the card tells of", Path(arguments.results or folder)):
+        record = condense(
+            folder,
+            results=None if arguments.results is None else read_results(Path(arguments.results)),
+            manifest=manifest,
+            audit=audit,
+            training=json.loads(training.read_text(encoding="utf-8")) if training.is_file() else None,
+        )
+        record = with_earlier(record, read_eval_results(folder))
+        text = renewed_card(folder, record, folder / CARD, arguments.repo_id, license=arguments.license)
     if text is None:
         raise FileExistsError(f"{str(folder / CARD)!r} was not written by llmrec; move it away first.")
     contents = {EVAL_RESULTS: as_json(record), CARD: text}

@@ -6,9 +6,11 @@ llmrec redraw --results RESULTS
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from llmrec.commands.arguments import parse_arguments, print_settings
 from llmrec.evaluation.report import read_results, write_views
+from llmrec.untrusted import refusals
 
 
 @dataclass
@@ -26,5 +28,6 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments("redraw", RedrawArguments, argv)
     print_settings(arguments)
     folder = arguments.output_dir or arguments.results
-    write_views(read_results(arguments.results), folder)
+    with refusals("report", Path(arguments.results)):
+        write_views(read_results(arguments.results), folder)
     print(f"wrote results.md, results.html and results.png to {folder}")

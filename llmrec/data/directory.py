@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.histories import read_histories
 from llmrec.data.schema import INTERACTIONS_SCHEMA, SPLITS_SCHEMA, check_schema
 from llmrec.storage import finish, read_whole, replaced_folder, sha256_of, unless_changed
-from llmrec.untrusted import regular_files
+from llmrec.untrusted import refusals, regular_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -98,7 +98,12 @@ class DataDirectory:
         """
         directory = Path(path)
         regular_files(directory)
-        return read_whole(directory, [MANIFEST], lambda: cls._open(directory))
+
+        def read() -> DataDirectory:
+            with refusals("data directory", directory):
+                return cls._open(directory)
+
+        return read_whole(directory, [MANIFEST], read)
 
     @classmethod
     def _open(cls, directory: Path) -> DataDirectory:
@@ -125,17 +130,17 @@ class DataDirectory:
         second, and what is a tie, is that of both.
         `liked` (Boolean) is there where the data were prepared with likes and dislikes, as `manifest["labels"]` says.
         """
-        return self._unchanged(pl.read_parquet(self.path / "interactions.parquet"))
+        return self._read(lambda: pl.read_parquet(self.path / "interactions.parquet"))
 
     @cached_property
     def splits(self) -> pl.DataFrame:
         """For each row of `interactions`, in the same order, its keys, `split` and the `reason` if it was dropped."""
-        return self._unchanged(pl.read_parquet(self.path / "splits.parquet"))
+        return self._read(lambda: pl.read_parquet(self.path / "splits.parquet"))
 
     @cached_property
     def catalog(self) -> Catalog:
         """Every item with text, cold ones included."""
-        return self._unchanged(Catalog.read(self.path / "items.parquet"))
+        return self._read(lambda: Catalog.read(self.path / "items.parquet"))
 
     @property
     def has_clock(self) -> bool:
@@ -174,16 +179,19 @@ class DataDirectory:
             `split` (string), in the order of `interactions`, and `nanosecond` (int64) and `liked` (bool) where
             `interactions` has them; dropped events are not in it.
         """
-        return self._unchanged(read_histories(self.path / "histories.arrow"))
+        return self._read(lambda: read_histories(self.path / "histories.arrow"))
 
-    def _unchanged(self, table: Table) -> Table:
-        """Return what was just read, unless other data were prepared at the path since it was opened.
+    def _read(self, read: Callable[[], Table]) -> Table:
+        """Return a table, unless other data were prepared at the path since it was opened.
 
         Raises:
-            ValueError: They were.
+            ValueError: They were, or the table is damaged.
         """
-        self._check_unchanged()
-        return table
+        try:
+            with refusals("data directory", self.path):
+                return read()
+        finally:
+            self._check_unchanged()
 
 
 def check_output_dir(path: Path, overwrite: bool) -> None:

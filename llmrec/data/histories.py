@@ -61,10 +61,16 @@ def write_histories(path: str | os.PathLike[str], histories: pl.DataFrame) -> No
 
 
 def read_histories(path: str | os.PathLike[str]) -> Dataset:
-    """Open histories memory-mapped: `user_id`, and lists `item_id`, `timestamp` (seconds), `split`; `EXTRA`."""
+    """Open histories memory-mapped: `user_id`, and lists `item_id`, `timestamp` (seconds), `split`; `EXTRA`.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
     from datasets import Dataset
 
-    return Dataset.from_file(os.fspath(path))
+    histories = Dataset.from_file(os.fspath(path))
+    histories.data.validate(full=True)  # Arrow believes what it reads: a wrong offset would lead out of its memory
+    return histories
 
 
 def indexed_histories(histories: Dataset, catalog: Catalog) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:

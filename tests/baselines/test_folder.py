@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load, load_file, save
 from small_data import START, cases_of, random_histories
 
 from llmrec.baselines.content import ContentBaseline
@@ -17,6 +17,7 @@ from llmrec.baselines.neighbours import ItemKNN
 from llmrec.baselines.own_items import OwnItems
 from llmrec.baselines.search import Search, Trial
 from llmrec.baselines.training_events import TrainingEvents
+from llmrec.storage import sha256_of
 
 NUM_ITEMS = 20
 SEARCH = Search("ndcg@10", {"a": None}, [Trial({"a": None}, 0.25, 1.5, [{"epoch": 1, "loss": 0.5, "value": 0.25}])])
@@ -158,6 +159,9 @@ def test_a_pickle_is_refused_and_not_run_even_if_the_record_vouches_for_it(tmp_p
         ({"format": "else"}, "no record of baselines"),
         ({"format_version": 2}, "format_version 2, this llmrec reads 1"),
         ({"systems": {"bert4rec": {}}}, "names the system 'bert4rec'"),
+        ({"systems": {"popularity": {}}}, "lacks what was searched"),
+        ({"systems": 3}, "lacks what was searched"),
+        ({"manifest_sha256": None}, "lacks what was searched"),
     ],
 )
 def test_what_cannot_be_read_is_refused(tmp_path, changes, message):
@@ -174,6 +178,18 @@ def test_settings_that_lack_something_are_refused(tmp_path):
     entry = {**read_record(tmp_path)["systems"]["content"], "settings": {}}
     change(tmp_path, systems={"content": entry})
     with pytest.raises(ValueError, match="lack 'decay'"):
+        read_baselines(tmp_path)
+
+
+def test_arrays_that_do_not_fit_each_other_are_refused(tmp_path):
+    write(tmp_path, "content")
+    path = tmp_path / "content.safetensors"
+    arrays = load(path.read_bytes())
+    arrays["inverse"] = arrays["inverse"] + 10**9
+    path.write_bytes(save(arrays))
+    entry = {**read_record(tmp_path)["systems"]["content"], "sha256": sha256_of(path)}
+    change(tmp_path, systems={"content": entry})
+    with pytest.raises(ValueError, match=r"baselines folder .* cannot be used: IndexError"):
         read_baselines(tmp_path)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,39 @@ def test_a_directory_opens_with_everything_it_promises(tmp_path: Path) -> None:
     outputs = data.manifest["outputs"]
     assert {name: outputs[name]["sha256"] for name in TABLES} == {name: sha256_of(data.path / name) for name in TABLES}
     assert not leftovers(tmp_path) and not leftovers(tmp_path / "new")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_damaged_table_that_the_manifest_vouches_for_is_refused(tmp_path: Path, name: str) -> None:
+    data = write_data(tmp_path / "data")
+    file = data.path / name
+    file.write_bytes(file.read_bytes()[:40])
+    manifest = json.loads((data.path / "manifest.json").read_text())
+    manifest["outputs"][name]["sha256"] = sha256_of(file)
+    (data.path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"cannot be|is no Parquet file"):
+        opened = DataDirectory.open(data.path)
+        _ = opened.interactions, opened.splits, opened.catalog, opened.histories()
+
+
+def test_histories_whose_offsets_lead_out_of_memory_are_refused(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    file = data.path / "histories.arrow"
+    content, offsets = file.read_bytes(), struct.pack("<4i", 0, 1, 2, 3)  # of the lists' item ids, one letter each
+    assert content.count(offsets) == 1
+    file.write_bytes(content.replace(offsets, struct.pack("<4i", 0, 1, 1 << 30, 3)))
+    manifest = json.loads((data.path / "manifest.json").read_text())
+    manifest["outputs"]["histories.arrow"]["sha256"] = sha256_of(file)
+    (data.path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"data directory .* cannot be used: ArrowInvalid"):
+        DataDirectory.open(data.path).histories()
+
+
+def test_a_manifest_of_other_values_is_refused(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    (data.path / "manifest.json").write_text(json.dumps({**data.manifest, "outputs": 0.5}))
+    with pytest.raises(ValueError, match=r"data directory .* cannot be used: AttributeError"):
+        DataDirectory.open(data.path)
 
 
 def test_prepared_data_is_replaced_only_on_request(tmp_path: Path) -> None:

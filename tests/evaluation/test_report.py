@@ -66,6 +66,16 @@ def test_views_are_drawn_again_from_the_json_alone(tmp_path, capsys):
     assert "evaluate a model into this folder first" in capsys.readouterr().err
 
 
+def test_damaged_results_are_refused_and_the_views_stay(tmp_path, capsys):
+    write_report(fake_results(), PER_USER, PER_CASE, tmp_path)
+    del (results := read_results(tmp_path))["systems"]["content"]["mrr"]["low"]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    before = contents(tmp_path)
+    assert run("redraw", ["--results", str(tmp_path)]) == 2
+    assert f"report {str(tmp_path)!r} cannot be used: KeyError: 'low'" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
 def test_the_same_numbers_write_the_same_files(tmp_path):
     write_report(fake_results(), PER_USER, PER_CASE, tmp_path / "first")
     write_report(fake_results(), dict(reversed(PER_USER.items())), PER_CASE, tmp_path / "second")
