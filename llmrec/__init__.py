@@ -2,7 +2,8 @@
 
 One direction, from an events table to ranked items; a package imports only itself and those to its left:
 
-    configuration, checkpoints → data → text → models → ranking → hub → recommender → evaluation → training → commands
+    configuration, checkpoints → data → text → losses → models → ranking → baselines → evaluation → hub
+    → recommender → training → commands
 
 Shape letters, the same everywhere:
 

@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 from datasets import Dataset
 
+from llmrec.data.cases import Cases
 from llmrec.data.catalog import Catalog
 from llmrec.data.directory import staged_directory
 from llmrec.data.preparation import SplitSettings, prepare
 from llmrec.data.schema import RawTables
-from llmrec.evaluation.cases import Cases
 
 TITLES = (  # a hyphen stands for a space
     "heat alien brazil casino fargo matrix memento seven speed twister vertigo zodiac gravity rocky jaws "

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from tiny_recommenders import tiny_recommender
 
+from llmrec.data.cases import Cases
 from llmrec.data.directory import DataDirectory
-from llmrec.evaluation.cases import Cases
 from llmrec.training.arguments import RecTrainingArguments
 from llmrec.training.dataset import WindowDataset
 from llmrec.training.trainer import RecTrainer

@@ -7,68 +7,21 @@ by its cosine to that mean. A search also tries the vectors whitened (`spread`),
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from hashlib import blake2b
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 
-from llmrec.baselines.case_batches import HistoryCases, case_batches
-from llmrec.baselines.whitening import whitening
+from llmrec.data.cases import Cases, case_batches
+from llmrec.data.distinct_rows import unique_rows
+from llmrec.models.whitening import whitening
 
 DECAYS = (0.3, 0.5, 0.7, 0.9, 1.0)
 """Decays among which a search chooses."""
 
 NEGLIGIBLE_WEIGHT = 2.0**-40
 """An event whose weight is below this, relative to the latest, cannot move a float32 score."""
-
-
-def unique_rows(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the distinct rows, in order of first appearance, and which of them each row is.
-
-    Score the distinct rows once and expand with the second array, and twins tie exactly: a matrix product may give
-    equal columns results that differ in the last bit, depending on where they stand. Rows are compared bit by bit (0.0
-    and -0.0 are one), so vectors that differ by rounding are not merged; encode equal texts once.
-
-    Args:
-        vectors: (N, D).
-
-    Returns:
-        The distinct rows (M, D) and, for each row, its place among them (N,) int64: `unique[inverse]` equals `vectors`.
-
-    Raises:
-        ValueError: If the array does not have two dimensions.
-
-    >>> unique, inverse = unique_rows(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]))
-    >>> unique.tolist(), inverse.tolist()
-    ([[1.0, 0.0], [0.0, 1.0]], [0, 1, 0])
-    """
-    if vectors.ndim != 2:
-        raise ValueError(f"vectors of shape {vectors.shape!r}: give one row per item, (N, D)")
-    firsts, inverse = first_rows([vectors])
-    return vectors[firsts], inverse
-
-
-def first_rows(parts: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Find the distinct rows of an array that comes in parts, as `unique_rows`; none of it is kept.
-
-    Args:
-        parts: arrays (P, D), N rows together.
-
-    Returns:
-        The index of the first of each kind (M,) and, for each row, its kind (N,), both int64.
-    """
-    places: dict[bytes, int] = {}
-    firsts: list[int] = []
-    inverse: list[int] = []
-    for part in parts:
-        for row in part + 0.0:
-            place = places.setdefault(blake2b(row.tobytes(), digest_size=16).digest(), len(places))
-            if place == len(firsts):
-                firsts.append(len(inverse))
-            inverse.append(place)
-    return np.array(firsts, dtype=np.int64), np.array(inverse, dtype=np.int64)
 
 
 def spread(vectors: np.ndarray) -> np.ndarray:
@@ -120,7 +73,7 @@ class ContentBaseline:
         length = np.linalg.norm(vector)
         return vector / length if length > 0 else vector
 
-    def catalogue_scores(self, cases: HistoryCases) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    def catalogue_scores(self, cases: Cases) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Yield case numbers (B,) and the scores of all items (B, N) float32, every case once."""
         for numbers in case_batches(len(cases.position), len(self.inverse)):
             histories = [cases.items[cases.user[case]][: cases.position[case]] for case in numbers]

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 import torch
 
-from llmrec.baselines.case_batches import HistoryCases, case_batches
 from llmrec.baselines.training_events import TrainingEvents
+from llmrec.data.cases import Cases, case_batches
 from llmrec.data.times import clock_of
 
 DAY = 86_400
@@ -37,7 +37,7 @@ class Popularity:
         """Count the training events."""
         return cls(events.counts)
 
-    def catalogue_scores(self, cases: HistoryCases) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    def catalogue_scores(self, cases: Cases) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Yield case numbers (B,) and the scores of all items (B, N) float32, every case once."""
         scores = torch.from_numpy(self.counts).float()
         for numbers in case_batches(len(cases.position), len(scores)):
@@ -106,7 +106,7 @@ class RecentPopularity:
             return np.zeros_like(ends), ends
         return np.searchsorted(self.timestamps, moments - self.window, side="right"), ends
 
-    def catalogue_scores(self, cases: HistoryCases) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    def catalogue_scores(self, cases: Cases) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Yield case numbers (B,) and the scores of all items (B, N) float32, every case once, in order of time."""
         pairs = zip(cases.user, cases.position, strict=True)
         moments = np.array([cases.timestamps[user][position] for user, position in pairs], dtype=np.int64)

@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
+
+from llmrec.data.labelled_cases import LabelledCases
 
 RIDGE = 1.0
 MAX_STEPS = 100
 
 
-class LabelledHistories(Protocol):
-    """Cases with labelled histories: case `c` is `items[user[c]][position[c]]`, what came before it is its history."""
-
-    @property
-    def items(self) -> Sequence[np.ndarray]:
-        """Item indices of each user in order, each (L,)."""
-
-    @property
-    def liked(self) -> Sequence[np.ndarray]:
-        """Whether each of those events was liked, each (L,) bool."""
-
-    @property
-    def user(self) -> np.ndarray:
-        """Row of `items` of each case, (number of cases,)."""
-
-    @property
-    def position(self) -> np.ndarray:
-        """Position of each case in its user's row, (number of cases,)."""
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Label of each case, (number of cases,) bool."""
-
-
-def text_margins(cases: LabelledHistories, vectors: np.ndarray) -> np.ndarray:
+def text_margins(cases: LabelledCases, vectors: np.ndarray) -> np.ndarray:
     """Return each case's mean cosine to the liked items before it, minus that to the disliked ones.
 
     A mean over no item is zero, and so is the cosine to an item without words (a zero vector).
@@ -115,7 +92,7 @@ def fit_logistic(values: np.ndarray, labels: np.ndarray, ridge: float = RIDGE) -
     return Logistic(float(weights[0] - weights[1] * mean / spread), float(weights[1] / spread))
 
 
-def frozen_text_logits(train: LabelledHistories, cases: LabelledHistories, vectors: np.ndarray) -> np.ndarray:
+def frozen_text_logits(train: LabelledCases, cases: LabelledCases, vectors: np.ndarray) -> np.ndarray:
     """Return the logit of each case from its text margin, scale and offset fitted on the training examples.
 
     Args:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from llmrec.baselines.case_batches import HistoryCases, case_batches
 from llmrec.baselines.training_events import TrainingEvents
+from llmrec.data.cases import Cases, case_batches
 
 NUM_NEIGHBOURS = (10, 30, 100, 500)
 DECAYS = (1.0, 0.9, 0.7, 0.5, 0.3)
@@ -118,7 +118,7 @@ class ItemKNN:
         """Compute the similarities; see `item_neighbours`."""
         return cls(item_neighbours(events, num_neighbours), events.known, decay)
 
-    def catalogue_scores(self, cases: HistoryCases) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    def catalogue_scores(self, cases: Cases) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Yield case numbers (B,) and the scores of all items (B, N) float32, every case once.
 
         Cases of one user in rising positions share one pass over the history.

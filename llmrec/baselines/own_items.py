@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmrec.baselines.case_batches import HistoryCases, case_batches
 from llmrec.baselines.training_events import TrainingEvents
+from llmrec.data.cases import Cases, case_batches
 
 DECAYS = (1.0, 0.995, 0.97, 0.8)
 POPULARITY_WEIGHTS = (0.1, 1.0, 3.0)
@@ -58,7 +58,7 @@ class OwnItems:
         """Count the training events."""
         return cls(events.counts, decay, popularity_weight)
 
-    def catalogue_scores(self, cases: HistoryCases) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    def catalogue_scores(self, cases: Cases) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Yield case numbers (B,) and the scores of all items (B, N) float32, every case once."""
         most = np.log1p(max(1, self.counts.max(initial=0)))
         popularity = self.popularity_weight * np.log1p(self.counts) / most  # (N,) float64

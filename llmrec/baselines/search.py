@@ -10,13 +10,13 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import torch
 
-from llmrec.baselines.case_batches import HistoryCases
+from llmrec.data.cases import Cases
 
 
 class System(Protocol):
     """A fitted baseline: it scores cases, and goes to disk and back with equal scores, bit for bit."""
 
-    def catalogue_scores(self, cases: HistoryCases) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    def catalogue_scores(self, cases: Cases) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Yield case numbers (B,) and the scores of all items (B, N) float32, every case once."""
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from llmrec.baselines.case_batches import HistoryCases, case_batches
 from llmrec.baselines.sequence_encoders import ENCODERS, PADDING, SequenceEncoder
+from llmrec.data.cases import Cases, case_batches
 
 MAX_BATCH_EVENTS = 2**14
 """Events, padding counted, that one forward pass may read in scoring."""
@@ -56,7 +56,7 @@ class SequenceBaseline:
         return next(name for name, encoder in ENCODERS.items() if type(self.encoder) is encoder)
 
     @torch.no_grad()
-    def catalogue_scores(self, cases: HistoryCases) -> Iterator[tuple[np.ndarray, Tensor]]:
+    def catalogue_scores(self, cases: Cases) -> Iterator[tuple[np.ndarray, Tensor]]:
         """Yield case numbers (B,) and the scores of all items (B, N) float32, every case once, short histories first.
 
         Each case is one pass over its own window, so the cases beside it do not matter (beyond float32 rounding).
@@ -79,7 +79,7 @@ class SequenceBaseline:
         finally:
             self.encoder.train(training)
 
-    def _known_events(self, cases: HistoryCases) -> tuple[list[np.ndarray], np.ndarray]:
+    def _known_events(self, cases: Cases) -> tuple[list[np.ndarray], np.ndarray]:
         """Return each user's known events by their numbers, and how many of them precede each case's target."""
         rows, before = [], []
         for items in cases.items:

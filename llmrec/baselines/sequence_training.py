@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from llmrec.baselines.sequence import SequenceBaseline, known_numbers, pad
 from llmrec.baselines.sequence_encoders import ENCODERS, PADDING, SequenceEncoder
-from llmrec.baselines.sequence_losses import bce_loss, draw_negatives, gbce_beta, gbce_loss, item_logits
-from llmrec.baselines.softmax import catalogue_softmax, seen_before
 from llmrec.baselines.training_events import TrainingEvents
+from llmrec.losses.catalogue import catalogue_softmax, seen_before
+from llmrec.losses.sampled import bce_loss, draw_negatives, gbce_beta, gbce_loss, item_logits
 
 LOSSES = ("softmax", "gbce", "bce")
 

@@ -19,6 +19,7 @@ from transformers import set_seed
 
 from llmrec.commands.memory import peak_memory_mib, reset_peak_memory
 from llmrec.data.directory import DataDirectory
+from llmrec.losses.catalogue import IGNORED
 from llmrec.models.adapter import inner
 from llmrec.models.capabilities import is_causal
 from llmrec.models.language import LanguageModel, token_head
@@ -26,7 +27,6 @@ from llmrec.text.packing import PackedBatch
 from llmrec.training.adaptation_data import NextTokens, PackedCollator, PackedDataset, ReadPass, history_passes
 from llmrec.training.arguments import ModelArguments
 from llmrec.training.assemble import new_recommender
-from llmrec.training.losses import IGNORED
 
 TOLERANCE = 1e-5
 

@@ -21,12 +21,12 @@ from transformers import set_seed
 from llmrec.commands.benchmark_items import synthetic_catalog
 from llmrec.commands.memory import peak_memory_mib, reset_peak_memory
 from llmrec.data.catalog import Catalog
+from llmrec.losses.catalogue import full_softmax
 from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
 from llmrec.text.batch import Pass
 from llmrec.training.arguments import ModelArguments
 from llmrec.training.assemble import new_recommender
-from llmrec.training.losses import full_softmax
 
 TOLERANCE = 1e-4
 

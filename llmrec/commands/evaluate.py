@@ -33,9 +33,9 @@ from llmrec.commands.evaluate_systems import (
     subject_scorers,
 )
 from llmrec.commands.subject import check_data, describe_subject, load_subject, training_curve, use_popularity_weight
+from llmrec.data.cases import Cases
 from llmrec.data.directory import DataDirectory
 from llmrec.evaluation.ablations import ablate, variants
-from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.rankings import Questions, Rankings
 from llmrec.evaluation.report import check_report_folder
 from llmrec.evaluation.results import AGAINST, NOW_LAST, PROPOSER, SUBJECT

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from llmrec.baselines.frozen_text import frozen_text_logits
-from llmrec.baselines.like_rates import item_log_odds, like_rate_logits, overall_rate, pair_log_odds
 from llmrec.commands.train_pairs import training_pairs
 from llmrec.data.directory import MANIFEST, DataDirectory
-from llmrec.evaluation.labelled_cases import LabelledCases
+from llmrec.data.labelled_cases import LabelledCases
+from llmrec.data.like_rates import item_log_odds, like_rate_logits, overall_rate, pair_log_odds
 from llmrec.evaluation.pair_results import pair_results
 from llmrec.evaluation.pair_table import pair_table
 from llmrec.evaluation.results import SUBJECT

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from transformers import HfArgumentParser
 
-from llmrec.baselines.like_rates import like_rate_logits
 from llmrec.commands.arguments import parse_options
 from llmrec.commands.benchmark import write_rows
 from llmrec.commands.evaluate_pairs import baseline_logits, pair_logits
 from llmrec.commands.train_pairs import pair_trainer, training_pairs
-from llmrec.evaluation.labelled_cases import LabelledCases
+from llmrec.data.labelled_cases import LabelledCases
+from llmrec.data.like_rates import like_rate_logits
 from llmrec.evaluation.pair_metrics import pair_metrics
 from llmrec.evaluation.results import SUBJECT
 from llmrec.hub.data_sets import open_data

@@ -20,8 +20,8 @@ from llmrec.commands.environment import environment
 from llmrec.commands.memory import peak_memory_mib
 from llmrec.commands.train_pairs import pair_trainer
 from llmrec.configuration import CONFIG_NAME, TRAINING_SETTINGS
+from llmrec.data.cases import Cases
 from llmrec.data.histories import draw_users
-from llmrec.evaluation.cases import Cases
 from llmrec.hub.data_sets import open_data
 from llmrec.hub.folder import DATA_MANIFEST
 from llmrec.models.adapter import inner

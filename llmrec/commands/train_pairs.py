@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from llmrec.baselines.like_rates import item_log_odds, odds_without_own, overall_rate, pair_log_odds
 from llmrec.data.directory import DataDirectory
-from llmrec.evaluation.labelled_cases import LabelledCases
+from llmrec.data.labelled_cases import LabelledCases
+from llmrec.data.like_rates import item_log_odds, odds_without_own, overall_rate, pair_log_odds
 from llmrec.hub.data_sets import open_data
 from llmrec.hub.folder import DATA_MANIFEST
 from llmrec.training.arguments import DataArguments, ModelArguments, RecTrainingArguments

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.baselines.content import ContentBaseline, unique_rows
+from llmrec.baselines.content import ContentBaseline
 from llmrec.commands import pretrain as pretraining
 from llmrec.commands.arguments import parse_arguments, parse_pairs, print_settings
 from llmrec.commands.benchmark_worlds import ndcg_of_users
@@ -30,9 +30,10 @@ from llmrec.commands.train import RESULT, check_task, train, train_parser
 from llmrec.commands.transfer_runs import claim, made_of, weights_of
 from llmrec.commands.transfer_table import ADAPTED_ON, FULL, ZERO_SHOT, Cell, write_transfer
 from llmrec.configuration import CONFIG_NAME, RecommenderConfig
+from llmrec.data.cases import Cases
 from llmrec.data.directory import DataDirectory
+from llmrec.data.distinct_rows import unique_rows
 from llmrec.data.histories import draw_users
-from llmrec.evaluation.cases import Cases
 from llmrec.hub.data_sets import open_data
 from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from llmrec.evaluation.cases import Cases
+from llmrec.data.cases import Cases
 from llmrec.evaluation.rankings import Questions, rank_together
 from llmrec.evaluation.results import FULL
 from llmrec.evaluation.shuffles import shuffle_order, shuffle_times
-from llmrec.recommender import Recommender
+from llmrec.text.processor import Processor
 
 KINDS = ("reading", "time", "order")
+
+
+class AblatedRecommender(Protocol):
+    """What is asked of a `Recommender` whose inputs are taken away."""
+
+    processor: Processor
+
+    def without_time(self, words: bool = ..., embedding: bool = ...) -> AblatedRecommender:
+        """Return the same recommender without the words or the embedding of times."""
+
+    def scorer(self, **settings: Any) -> Any:
+        """Return what scores cases."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,7 @@ class Variant:
     reading: bool = True
 
 
-def variants(recommender: Recommender, firsts: Cases, kinds: Sequence[str], seed: int) -> list[Variant]:
+def variants(recommender: AblatedRecommender, firsts: Cases, kinds: Sequence[str], seed: int) -> list[Variant]:
     """Return the variants that differ from each other, the whole adapter first.
 
     An input that the adapter does not have cannot be taken away: with words alone there is one variant without them.
@@ -72,7 +84,11 @@ def variants(recommender: Recommender, firsts: Cases, kinds: Sequence[str], seed
 
 
 def ablate(
-    recommender: Recommender, questions: Questions, kinds: Sequence[str], mask_seen: bool, scorer: Mapping[str, Any]
+    recommender: AblatedRecommender,
+    questions: Questions,
+    kinds: Sequence[str],
+    mask_seen: bool,
+    scorer: Mapping[str, Any],
 ) -> dict[str, dict[str, Any]]:
     """Rank every user's first target by each variant; all processes call this, each ranks its part.
 

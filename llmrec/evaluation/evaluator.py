@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from llmrec.evaluation.cases import Cases
+from llmrec.data.cases import Cases
 from llmrec.evaluation.metrics import CUTOFFS, case_metrics
 from llmrec.ranking.ranks import target_ranks, top_k
 

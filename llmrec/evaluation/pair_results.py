@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from llmrec.data.labelled_cases import LabelledCases
 from llmrec.evaluation.intervals import CONFIDENCE, DRAWS, SEED
-from llmrec.evaluation.labelled_cases import LabelledCases
 from llmrec.evaluation.pair_intervals import METRICS, interval_of, resampled_metrics
 from llmrec.evaluation.pair_metrics import auc_of_groups, pair_metrics
 from llmrec.evaluation.results import SUBJECT

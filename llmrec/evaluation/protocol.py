@@ -7,7 +7,6 @@ from typing import Any
 
 from llmrec.data.findings import percent
 from llmrec.evaluation.document import Note
-from llmrec.hub.eval_results import other_mask, seen_items, trained_on_other_data
 
 
 def summary(protocol: Mapping[str, Any]) -> str:
@@ -49,6 +48,46 @@ def protocol_notes(results: Mapping[str, Any]) -> list[Note]:
     if len(results["systems"]) > 1:
         notes.append(Note("Bold", "the paired interval of the difference to every other system lies above zero."))
     return [note for note in notes if note is not None]
+
+
+def trained_on_other_data(results: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the source and manifest of what the measured adapter was trained on, where those are not what it ranked.
+
+    >>> subject = {"trained_on": {"source": "films", "manifest_sha256": "a"}}
+    >>> trained_on_other_data({"subject": subject, "protocol": {"manifest_sha256": "b"}})["source"]
+    'films'
+    >>> trained_on_other_data({"subject": subject, "protocol": {"manifest_sha256": "a"}})
+    """
+    trained = (results.get("subject") or {}).get("trained_on") or {}
+    ranked = results["protocol"].get("manifest_sha256")
+    return trained if ranked and trained.get("manifest_sha256") not in (None, ranked) else None
+
+
+def seen_items(protocol: Mapping[str, Any]) -> str:
+    """Say whether items of the history were ranked, and which share of the targets that put out of reach.
+
+    >>> seen_items({"mask_seen": True, "repeated_target_share": 0.25}), seen_items({"mask_seen": False})
+    ('seen items masked: 25% of the targets, seen before, cannot be hit', 'seen items kept')
+    """
+    if not protocol["mask_seen"]:
+        return "seen items kept"
+    share = protocol.get("repeated_target_share", 0)
+    return "seen items masked" + (f": {percent(share)} of the targets, seen before, cannot be hit" if share else "")
+
+
+def other_mask(protocol: Mapping[str, Any]) -> str:
+    """Name the systems that were trained or chosen for the other kind of ranking; empty where there are none.
+
+    >>> other_mask({"mask_seen": True, "mask_seen_of": {"llmrec": False, "sasrec": True}})
+    'Seen items are masked here, but llmrec was trained or chosen for rankings with seen items kept.'
+    """
+    masked = protocol.get("mask_seen")
+    others = [name for name, mask in protocol.get("mask_seen_of", {}).items() if mask != masked]
+    if not others:
+        return ""
+    here, there = ("masked", "kept") if masked else ("kept", "masked")
+    were = f"{', '.join(others)} {'was' if len(others) == 1 else 'were'}"
+    return f"Seen items are {here} here, but {were} trained or chosen for rankings with seen items {there}."
 
 
 def _split(protocol: Mapping[str, Any]) -> str:

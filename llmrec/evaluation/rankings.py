@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from accelerate.utils import gather_object
 
+from llmrec.data.cases import Cases
 from llmrec.data.catalog import Catalog
 from llmrec.data.near_duplicates import near_duplicate_groups
-from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import CatalogueScorer, Details, Ranking, collect, rank_system, score_ranks
 from llmrec.evaluation.shuffles import first_targets, shuffle_order, shuffle_times
 from llmrec.text.serializer import Serializer

@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from llmrec.evaluation.cases import Cases
+from llmrec.data.cases import Cases
 from llmrec.evaluation.chart import draw_chart
 from llmrec.evaluation.evaluator import Ranking
 from llmrec.evaluation.page import results_page

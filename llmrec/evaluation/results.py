@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from llmrec.data.cases import Cases
 from llmrec.data.directory import MANIFEST, DataDirectory
-from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.comparisons import Comparison, IntervalsByMetric
 from llmrec.evaluation.evaluator import Ranking, metric_columns, user_metrics
 from llmrec.evaluation.intervals import CONFIDENCE, DRAWS, SEED

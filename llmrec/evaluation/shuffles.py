@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from llmrec.evaluation.cases import Cases
+from llmrec.data.cases import Cases
 
 
 def first_targets(cases: Cases) -> Cases:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmrec.evaluation.cases import Cases
+from llmrec.data.cases import Cases
 
 MINUTE, HOUR, DAY = 60, 3600, 86400  # seconds
 

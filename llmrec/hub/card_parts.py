@@ -10,7 +10,8 @@ from typing import Any
 
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.findings import SEVERITIES, counted, percent
-from llmrec.hub.eval_results import SUBJECT, other_mask, seen_items, trained_on_other_data
+from llmrec.evaluation.protocol import other_mask, seen_items, trained_on_other_data
+from llmrec.hub.eval_results import SUBJECT
 
 LEADING = {"ranking": ("ndcg@10", "recall@10", "mrr"), "pointwise": ("auc", "user_auc", "log_loss")}
 """Metrics that the card shows, the first of which decides who is best."""

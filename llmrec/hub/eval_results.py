@@ -17,7 +17,6 @@ from safetensors.torch import load_file
 
 from llmrec.configuration import RecommenderConfig, read_json
 from llmrec.data.catalog import Catalog
-from llmrec.data.findings import percent
 from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS
 from llmrec.storage import sha256_of
 from llmrec.text.template import TEMPLATE_NAME
@@ -120,46 +119,6 @@ def check_subject(results: Record, model: Record, manifest: Record | None) -> No
             f"the results are those of other data than the data directory's ({manifest['sha256'][:12]}).\n"
             "Give the directory that was evaluated."
         )
-
-
-def trained_on_other_data(results: Record) -> Record | None:
-    """Return the source and manifest of what the measured adapter was trained on, where those are not what it ranked.
-
-    >>> subject = {"trained_on": {"source": "films", "manifest_sha256": "a"}}
-    >>> trained_on_other_data({"subject": subject, "protocol": {"manifest_sha256": "b"}})["source"]
-    'films'
-    >>> trained_on_other_data({"subject": subject, "protocol": {"manifest_sha256": "a"}})
-    """
-    trained = (results.get("subject") or {}).get("trained_on") or {}
-    ranked = results["protocol"].get("manifest_sha256")
-    return trained if ranked and trained.get("manifest_sha256") not in (None, ranked) else None
-
-
-def seen_items(protocol: Record) -> str:
-    """Say whether items of the history were ranked, and which share of the targets that put out of reach.
-
-    >>> seen_items({"mask_seen": True, "repeated_target_share": 0.25}), seen_items({"mask_seen": False})
-    ('seen items masked: 25% of the targets, seen before, cannot be hit', 'seen items kept')
-    """
-    if not protocol["mask_seen"]:
-        return "seen items kept"
-    share = protocol.get("repeated_target_share", 0)
-    return "seen items masked" + (f": {percent(share)} of the targets, seen before, cannot be hit" if share else "")
-
-
-def other_mask(protocol: Record) -> str:
-    """Name the systems that were trained or chosen for the other kind of ranking; empty where there are none.
-
-    >>> other_mask({"mask_seen": True, "mask_seen_of": {"llmrec": False, "sasrec": True}})
-    'Seen items are masked here, but llmrec was trained or chosen for rankings with seen items kept.'
-    """
-    masked = protocol.get("mask_seen")
-    others = [name for name, mask in protocol.get("mask_seen_of", {}).items() if mask != masked]
-    if not others:
-        return ""
-    here, there = ("masked", "kept") if masked else ("kept", "masked")
-    were = f"{', '.join(others)} {'was' if len(others) == 1 else 'were'}"
-    return f"Seen items are {here} here, but {were} trained or chosen for rankings with seen items {there}."
 
 
 def read_eval_results(folder: Path) -> dict[str, Any] | None:

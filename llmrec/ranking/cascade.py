@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.baselines.content import first_rows
+from llmrec.data.distinct_rows import first_rows
 from llmrec.models.items import Items
 from llmrec.ranking.candidates import CandidateScorer, Question
 from llmrec.ranking.dual import ITEMS_AT_ONCE, DualScorer

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from llmrec.baselines.case_batches import case_batches
-from llmrec.baselines.content import first_rows
+from llmrec.data.cases import case_batches
+from llmrec.data.distinct_rows import first_rows
 from llmrec.models.adapter import inner
 from llmrec.models.modeling import RecModel
 from llmrec.text.batch import Pass

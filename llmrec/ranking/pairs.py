@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from llmrec.baselines.like_rates import pair_log_odds
+from llmrec.data.like_rates import pair_log_odds
 from llmrec.ranking.candidates import CandidateScorer, Question
 from llmrec.text.processor import ItemTexts, Processor
 

@@ -18,6 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from llmrec.checkpoints import Checkpoint
+from llmrec.losses.catalogue import IGNORED
+from llmrec.losses.contrastive import info_nce
 from llmrec.models.adapter import inner
 from llmrec.models.backbone import load_backbone
 from llmrec.models.items import ItemTable
@@ -29,8 +31,6 @@ from llmrec.training.adaptation_data import PackedCollator, PackedDataset, ReadP
 from llmrec.training.adapter_trainer import AdapterTrainer
 from llmrec.training.arguments import RecTrainingArguments
 from llmrec.training.item_space import ItemHistories, learn_item_space, whiten_items
-from llmrec.training.losses import IGNORED
-from llmrec.training.objectives import contrast
 from llmrec.training.same_run import check_same_run
 
 TOKEN_HEADS = "token_heads.safetensors"
@@ -96,7 +96,7 @@ class AdaptationTrainer(AdapterTrainer):
         if output.base_losses is not None:
             loss = loss + self._gradient_of(output.base_losses.sum(), "base_loss", num_labels)  # of a head of its own
         if texts is not None:
-            told = contrast(texts[0::2], texts[1::2])
+            told = info_nce(texts[0::2], texts[1::2])
             loss = loss + self.contrast_weight * num_labels * self._gradient_of(told, "contrast_loss")
         loss = self.loss_of_step(loss, num_labels, num_items_in_batch, inputs)
         return (loss, output) if return_outputs else loss

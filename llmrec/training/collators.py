@@ -10,9 +10,9 @@ import torch
 from torch.utils.data import Sampler
 from transformers import TrainerCallback
 
+from llmrec.losses.catalogue import IGNORED
 from llmrec.text.processor import Processor
 from llmrec.training.dataset import Example
-from llmrec.training.losses import IGNORED
 
 
 class WindowCollator:

@@ -9,10 +9,10 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from llmrec.data.catalog import Catalog
+from llmrec.losses.catalogue import IGNORED
 from llmrec.text.batch import Pass
 from llmrec.text.processor import Processor
 from llmrec.text.windows import Window
-from llmrec.training.losses import IGNORED
 
 if TYPE_CHECKING:
     import datasets

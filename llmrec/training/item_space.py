@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from llmrec.baselines.whitening import whitening
+from llmrec.losses.catalogue import IGNORED
 from llmrec.models.heads import DualHead
-from llmrec.training.losses import IGNORED
+from llmrec.models.whitening import whitening
 
 MAX_EVENTS = 32
 """Newest events of a history that are read: the weight of older ones is lost in rounding."""

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from llmrec.losses.catalogue import IGNORED, full_softmax
 from llmrec.models.modeling import RecModelOutput
 from llmrec.text.batch import PADDING
-from llmrec.training.losses import IGNORED, full_softmax
 
 
 class KnownItems(NamedTuple):

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from llmrec.losses.catalogue import IGNORED
 from llmrec.text.packing import PackedBatch
-from llmrec.training.losses import IGNORED
-
-TEMPERATURE = 0.05
 
 
 def masked_events(
@@ -64,26 +61,3 @@ def next_tokens(batch: PackedBatch) -> tuple[Tensor, Tensor]:
     follows = (sequence[:, 1:] == sequence[:, :-1]) & (block[:, 1:] > 0)
     labels[:, :-1] = torch.where(follows, input_ids[:, 1:], IGNORED)
     return input_ids, labels
-
-
-def contrast(first: Tensor, second: Tensor, temperature: float = TEMPERATURE) -> Tensor:
-    """Tell an item of each user's second half from those of other users by one of the first half, and the reverse.
-
-    Args:
-        first: (U, D) unit embeddings of texts.
-        second: (U, D) those of the same users' other halves.
-        temperature: what similarities are divided by.
-
-    Returns:
-        () mean cross-entropy; zero for a single user.
-
-    References:
-        InfoNCE: van den Oord et al. 2018, arXiv:1807.03748, equation 4; on crops of a user's history CL4SRec (Xie et
-        al. 2022), arXiv:2010.14395.
-
-    >>> contrast(torch.eye(2), torch.eye(2)) < 1e-6
-    tensor(True)
-    """
-    logits = first @ second.T / temperature
-    own = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2

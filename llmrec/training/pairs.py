@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from llmrec.evaluation.labelled_cases import LabelledCases
+from llmrec.data.labelled_cases import LabelledCases
 from llmrec.evaluation.pair_metrics import PAIR_METRICS, pair_metrics
+from llmrec.losses.catalogue import IGNORED
 from llmrec.models.adapter import inner
 from llmrec.ranking.candidates import CandidateScorer
 from llmrec.ranking.pairs import pair_questions, pair_scores
@@ -23,7 +24,6 @@ from llmrec.text.batch import Branch, Pass
 from llmrec.text.processor import ItemTexts, Processor
 from llmrec.training.adapter_trainer import AdapterTrainer
 from llmrec.training.arguments import RecTrainingArguments
-from llmrec.training.losses import IGNORED
 
 
 class PairExample(TypedDict):

@@ -12,7 +12,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from llmrec.evaluation.cases import Cases
+from llmrec.data.cases import Cases
 from llmrec.evaluation.evaluator import RankedPart, collect, score_ranks, user_metrics
 from llmrec.models.items import smoothed_popularity
 from llmrec.models.modeling import RecModel

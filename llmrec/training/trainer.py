@@ -14,8 +14,9 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from llmrec.configuration import RecommenderConfig
-from llmrec.evaluation.cases import Cases
+from llmrec.data.cases import Cases
 from llmrec.evaluation.evaluator import collect, score_ranks, user_metrics
+from llmrec.losses.candidates import candidate_softmax
 from llmrec.models.adapter import inner
 from llmrec.ranking.dual import DualScorer
 from llmrec.recommender import Recommender
@@ -26,7 +27,6 @@ from llmrec.training.branches import branched
 from llmrec.training.collators import WindowCollator
 from llmrec.training.dataset import WindowDataset
 from llmrec.training.known_items import KnownItems
-from llmrec.training.losses import candidate_softmax
 from llmrec.training.popularity import POPULARITY_WEIGHTS, best_popularity_weight
 
 CUTOFF = 10

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_data import cases_of
 
-from llmrec.baselines.content import ContentBaseline, unique_rows
+from llmrec.baselines.content import ContentBaseline
+from llmrec.data.distinct_rows import unique_rows
 from llmrec.evaluation.evaluator import evaluate_system
 
 

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from llmrec.baselines.frozen_text import fit_logistic, frozen_text_logits, text_margins
-from llmrec.baselines.like_rates import (
+from llmrec.data.like_rates import (
     STRENGTH,
     item_log_odds,
     like_rate_logits,

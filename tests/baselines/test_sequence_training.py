@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from small_data import cases_of, catalog_of, histories_of
 
 from llmrec.baselines.sequence_encoders import PADDING
-from llmrec.baselines.sequence_losses import bce_loss, gbce_loss
 from llmrec.baselines.sequence_training import (
     SEQUENCE_GRIDS,
     SequenceSettings,
@@ -21,6 +20,7 @@ from llmrec.baselines.sequence_training import (
     training_windows,
 )
 from llmrec.baselines.training_events import TrainingEvents
+from llmrec.losses.sampled import bce_loss, gbce_loss
 
 TINY = {"hidden_size": 16, "num_layers": 1, "max_length": 6, "batch_size": 60, "dropout": 0.0, "learning_rate": 2e-2}
 

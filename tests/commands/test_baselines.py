@@ -19,8 +19,8 @@ from llmrec.baselines.systems import choose_systems
 from llmrec.commands.baselines import validation_quality
 from llmrec.commands.evaluate_systems import ORDERLESS
 from llmrec.commands.main import run
+from llmrec.data.cases import Cases
 from llmrec.data.directory import MANIFEST, DataDirectory
-from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import evaluate_system
 from llmrec.evaluation.shuffles import first_targets, shuffle_order
 from llmrec.models.adapter import inner

@@ -12,9 +12,9 @@ from tiny_worlds import joint, tiny_world
 
 from llmrec.commands.benchmark_worlds import BenchmarkArguments, Forecaster, ndcg_of_users, settings_of
 from llmrec.commands.main import run
+from llmrec.data.cases import Cases
 from llmrec.data.world_odds import draw, make_world
 from llmrec.data.worlds import World
-from llmrec.evaluation.cases import Cases
 
 
 def cases_in(world: World, num_users: int, only: int | None = None) -> Cases:

@@ -18,8 +18,8 @@ from two_processes import ROOT, finish, launch, stop
 
 from llmrec.commands.main import run
 from llmrec.commands.recommend import as_record
+from llmrec.data.cases import Cases
 from llmrec.data.directory import DataDirectory
-from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import evaluate_system
 from llmrec.recommender import Recommendation, Recommender
 from llmrec.text.template import TEMPLATE_NAME, PromptTemplate

@@ -16,8 +16,8 @@ from llmrec.baselines import systems
 from llmrec.baselines.folder import read_baselines
 from llmrec.commands import compare_sasrec
 from llmrec.commands.main import run
+from llmrec.data.cases import Cases
 from llmrec.data.directory import DataDirectory
-from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import evaluate_system
 
 NUM_USERS, NUM_ITEMS = 14, 40  # so many items that nobody walks past one twice

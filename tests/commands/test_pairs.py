@@ -18,7 +18,7 @@ from llmrec.commands.main import run
 from llmrec.commands.train import train_parser
 from llmrec.commands.train_pairs import pair_trainer
 from llmrec.data.directory import DataDirectory
-from llmrec.evaluation.labelled_cases import LabelledCases
+from llmrec.data.labelled_cases import LabelledCases
 from llmrec.ranking.candidates import CandidateScorer, Question
 from llmrec.ranking.pairs import pair_scores
 from llmrec.recommender import Recommender

@@ -14,8 +14,8 @@ from small_data import DAY, START, items_frame, prepared
 from tiny_recommenders import randomise, tiny_recommender
 
 from llmrec.commands.main import run
+from llmrec.data.cases import Cases
 from llmrec.data.directory import DataDirectory
-from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import evaluate_system
 from llmrec.recommender import Recommender
 from llmrec.text.template import TEMPLATE_NAME, PromptTemplate

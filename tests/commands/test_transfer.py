@@ -19,8 +19,8 @@ from llmrec.commands.main import run
 from llmrec.commands.train import ranking_trainer, train_parser
 from llmrec.commands.transfer_table import Cell, page, summary
 from llmrec.configuration import RecommenderConfig
+from llmrec.data.cases import Cases
 from llmrec.data.directory import DataDirectory
-from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import evaluate_system, user_metrics
 from llmrec.models.adapter import inner
 from llmrec.ranking.item_index import encode_texts

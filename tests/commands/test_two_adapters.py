@@ -12,8 +12,8 @@ from small_data import DAY, START, data_directory
 from tiny_recommenders import randomise, tiny_recommender
 
 from llmrec.commands.main import run
+from llmrec.data.cases import Cases
 from llmrec.data.directory import DataDirectory
-from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import evaluate_system
 from llmrec.recommender import Recommender
 

@@ -16,11 +16,11 @@ from small_splits import Row, findings_of, rows_of, split_events
 
 from llmrec.data.audit import ON_CLOCK, ON_ORDER, audit, write_audit
 from llmrec.data.audit_page import audit_page, audit_summary
+from llmrec.data.cases import Cases
 from llmrec.data.catalog import Catalog
 from llmrec.data.directory import DataDirectory
 from llmrec.data.findings import SEVERITIES, TITLES
 from llmrec.data.split_events import SplitEvents
-from llmrec.evaluation.cases import Cases
 
 CLEAN = "ann:a0t ann:b1t ann:c8v ann:d9x ben:c2t ben:d3t ben:a8v ben:b10x"
 ROWS = st.lists(

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmrec.data.audit import audit
+from llmrec.data.cases import Cases
 from llmrec.data.directory import DataDirectory, staged_directory
 from llmrec.data.files import read_files
 from llmrec.data.ordering import order_events
 from llmrec.data.preparation import SplitSettings, prepare
 from llmrec.data.split_events import instants
 from llmrec.data.split_files import read_split_files
-from llmrec.evaluation.cases import Cases
 
 START = 1_700_000_000
 PAGES = [f"page{place}" for place in range(6)]

@@ -8,8 +8,8 @@ import pytest
 from llmrec.commands.main import run
 from llmrec.data.directory import DataDirectory
 from llmrec.data.instructions import read_instructions
+from llmrec.data.labelled_cases import LabelledCases
 from llmrec.data.questions import question_of, titles_of
-from llmrec.evaluation.labelled_cases import LabelledCases
 
 INSTRUCTION = 'Given the user\'s preference and unpreference, say whether they will like it: "Yes." or "No.".'
 

@@ -12,9 +12,9 @@ from fake_results import fake_results
 from small_data import START, items_frame
 from tiny_recommenders import randomise, rec_model, tiny_recommender
 
+from llmrec.data.cases import Cases
 from llmrec.data.catalog import Catalog
 from llmrec.evaluation.ablations import ablate, variants
-from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.comparisons import Comparison
 from llmrec.evaluation.evaluator import evaluate_system, user_metrics
 from llmrec.evaluation.rankings import Questions

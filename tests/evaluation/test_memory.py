@@ -14,12 +14,11 @@ from tiny_recommenders import randomise, tiny_recommender
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from llmrec.baselines.case_batches import case_batches
 from llmrec.baselines.sequence_training import SEQUENCE_GRIDS
 from llmrec.baselines.systems import SYSTEMS, Fitter, grid
 from llmrec.baselines.training_events import TrainingEvents
+from llmrec.data.cases import Cases, case_batches
 from llmrec.data.catalog import Catalog
-from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import Details, score_ranks
 
 N, LENGTH, FEW, MANY = 400, 12, 8, 32

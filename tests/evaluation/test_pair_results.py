@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from llmrec.evaluation.labelled_cases import LabelledCases
+from llmrec.data.labelled_cases import LabelledCases
 from llmrec.evaluation.pair_intervals import METRICS
 from llmrec.evaluation.pair_metrics import pair_metrics, user_auc
 from llmrec.evaluation.pair_results import pair_results

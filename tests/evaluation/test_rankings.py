@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_data import catalog_of, histories_of
 
-from llmrec.evaluation.cases import Cases
+from llmrec.data.cases import Cases
 from llmrec.evaluation.evaluator import evaluate_system
 from llmrec.evaluation.rankings import Questions, Rankings, rank_together
 from llmrec.evaluation.shuffles import shuffle_order, shuffle_times

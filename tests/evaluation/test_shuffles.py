@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_data import cases_of
 
-from llmrec.evaluation.cases import Cases
+from llmrec.data.cases import Cases
 from llmrec.evaluation.shuffles import first_targets, shuffle_order, shuffle_times
 
 DAY = 86_400

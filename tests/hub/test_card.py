@@ -26,7 +26,7 @@ from llmrec import Recommender
 from llmrec.commands.card import read_data
 from llmrec.commands.main import run
 from llmrec.configuration import RecommenderConfig
-from llmrec.evaluation.labelled_cases import LabelledCases
+from llmrec.data.labelled_cases import LabelledCases
 from llmrec.evaluation.pair_results import pair_results
 from llmrec.hub.card import card_text, renewed_card
 from llmrec.hub.eval_results import condense, describe_model

@@ -11,8 +11,8 @@ import torch
 from small_data import START, items_frame
 from tiny_recommenders import randomise, rec_model, tiny_recommender
 
+from llmrec.data.cases import Cases
 from llmrec.data.catalog import Catalog
-from llmrec.evaluation.cases import Cases
 from llmrec.models.reading import Reading
 from llmrec.recommender import Recommender
 from llmrec.text.batch import Branch, Pass, collate

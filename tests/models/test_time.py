@@ -14,8 +14,8 @@ from small_data import START, items_frame
 from tiny_recommenders import randomise, rec_model, tiny_recommender
 
 from llmrec.configuration import TIME_PARTS
+from llmrec.data.cases import Cases
 from llmrec.data.catalog import Catalog
-from llmrec.evaluation.cases import Cases
 from llmrec.models.time import num_features, time_features
 from llmrec.recommender import Recommender
 from llmrec.text.moments import NO_TIME

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from small_data import START, cases_of, items_frame, random_histories
 from tiny_recommenders import randomise, rec_model, tiny_recommender
 
+from llmrec.data.cases import Cases
 from llmrec.data.catalog import Catalog
-from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import evaluate_system
 from llmrec.ranking.candidates import CandidateScorer, Question
 from llmrec.ranking.cascade import CascadeScorer, put_on_top

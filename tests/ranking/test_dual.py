@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from small_data import START, items_frame, random_histories
 from tiny_recommenders import SEEN, randomise, rec_model, tiny_recommender
 
+from llmrec.data.cases import Cases
 from llmrec.data.catalog import Catalog
-from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import collect, evaluate_system, score_ranks
 from llmrec.models.items import ItemTable
 from llmrec.ranking.dual import catalogue_scoring

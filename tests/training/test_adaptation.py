@@ -22,6 +22,7 @@ from llmrec.commands.pretrain import assemble, pretrain_parser
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
 from llmrec.data.directory import DataDirectory
+from llmrec.losses.catalogue import IGNORED
 from llmrec.models.language import LanguageModel, token_head
 from llmrec.ranking.item_index import encode_texts
 from llmrec.recommender import Recommender
@@ -35,7 +36,6 @@ from llmrec.training.adaptation_data import (
     history_passes,
     mixed,
 )
-from llmrec.training.losses import IGNORED
 
 SMALL = shlex.split(
     "--max_tokens 64 --max_vector_events 4 --lora_r 2 --lora_alpha 4 --per_device_train_batch_size 2 --bf16 false "

@@ -15,13 +15,13 @@ from tiny_recommenders import randomise, rec_model, tiny_recommender
 from torch import Tensor
 
 from llmrec.data.catalog import Catalog
+from llmrec.losses.catalogue import IGNORED
 from llmrec.ranking.dual import catalogue_scoring
 from llmrec.ranking.ranks import target_ranks
 from llmrec.recommender import Recommender
 from llmrec.text.batch import PADDING, Branch, Pass
 from llmrec.text.windows import Window
 from llmrec.training.branches import BranchSettings, branched
-from llmrec.training.losses import IGNORED
 
 CATALOG = Catalog(items_frame())
 N = len(CATALOG)

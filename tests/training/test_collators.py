@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from llmrec.configuration import RecommenderConfig
+from llmrec.losses.catalogue import IGNORED
 from llmrec.models.backbone import load_tokenizer
 from llmrec.text.batch import Pass
 from llmrec.text.processor import Processor
 from llmrec.text.serializer import Serializer
 from llmrec.text.template import PromptTemplate
 from llmrec.training.collators import WindowBatchSampler, WindowCollator
-from llmrec.training.losses import IGNORED
 
 LENGTHS = np.random.default_rng(0).integers(5, 200, size=203)
 

@@ -9,13 +9,13 @@ from small_data import START, items_frame
 
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
+from llmrec.losses.catalogue import IGNORED
 from llmrec.models.backbone import load_tokenizer
 from llmrec.text.moments import weekday_word
 from llmrec.text.processor import Processor
 from llmrec.text.serializer import Serializer
 from llmrec.text.template import PromptTemplate
 from llmrec.training.dataset import WindowDataset
-from llmrec.training.losses import IGNORED
 
 CATALOG = Catalog(items_frame(60))
 TEMPLATE = PromptTemplate(event="{title}[, {gap}]", item="{title}")

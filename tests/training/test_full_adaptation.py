@@ -16,13 +16,13 @@ from transformers import AutoModel
 from llmrec.commands.main import run
 from llmrec.commands.pretrain import assemble, pretrain_parser
 from llmrec.configuration import RecommenderConfig
+from llmrec.losses.catalogue import IGNORED
 from llmrec.models.attention import attention_mask
 from llmrec.models.capabilities import run_backbone
 from llmrec.models.heads import DualHead
 from llmrec.ranking.item_index import encode_texts
 from llmrec.recommender import Recommender
 from llmrec.training.item_space import learn_item_space, whiten_items
-from llmrec.training.losses import IGNORED
 
 ITEM_EPOCHS = 8
 SMALL = shlex.split(

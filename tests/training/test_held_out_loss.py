@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 
 from llmrec.commands.main import run
 from llmrec.commands.pretrain import assemble, pretrain_parser
-from llmrec.training.losses import IGNORED
+from llmrec.losses.catalogue import IGNORED
 
 SMALL = shlex.split(
     "--max_tokens 32 --max_vector_events 4 --lora_r 2 --lora_alpha 4 --per_device_train_batch_size 4 --bf16 false "

@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 from small_data import data_directory, prepared
 from tiny_recommenders import rec_model, tiny_recommender
 
-from llmrec.baselines.whitening import whitening
 from llmrec.commands.main import run
 from llmrec.commands.pretrain import assemble, pretrain_parser
 from llmrec.commands.train import ranking_trainer, train_parser
@@ -23,6 +22,7 @@ from llmrec.configuration import RecommenderConfig
 from llmrec.data.directory import DataDirectory
 from llmrec.hub.item_space import SavedItemSpace
 from llmrec.models.heads import DualHead
+from llmrec.models.whitening import whitening
 from llmrec.recommender import Recommender
 from llmrec.training.item_space import (
     TEMPERATURE,

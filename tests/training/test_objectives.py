@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmrec.losses.catalogue import IGNORED
+from llmrec.losses.contrastive import info_nce
 from llmrec.text.batch import Pass
 from llmrec.text.packing import collate_packed
-from llmrec.training.losses import IGNORED
-from llmrec.training.objectives import contrast, masked_events
+from llmrec.training.objectives import masked_events
 
 MASK, SEPARATOR, HEADER, PAD = 1, 2, 3, 0
 
@@ -78,4 +79,4 @@ def test_the_contrast_is_the_mean_of_both_directions(users, seed):
         for user in range(users):
             exps = [math.exp(float(one[user] @ other[rival]) / 0.05) for rival in range(users)]
             total -= math.log(exps[user] / sum(exps))
-    assert float(contrast(first, second)) == pytest.approx(total / (2 * users), rel=1e-9, abs=1e-9)
+    assert float(info_nce(first, second)) == pytest.approx(total / (2 * users), rel=1e-9, abs=1e-9)

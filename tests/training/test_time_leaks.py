@@ -10,10 +10,10 @@ from small_data import DAY, START, items_frame
 from tiny_recommenders import randomise, rec_model, tiny_recommender
 
 from llmrec.data.catalog import Catalog
+from llmrec.losses.catalogue import IGNORED
 from llmrec.recommender import Recommender
 from llmrec.text.template import TEMPLATE_NAME, PromptTemplate
 from llmrec.training.dataset import WindowDataset
-from llmrec.training.losses import IGNORED
 
 CATALOG = Catalog(items_frame())
 N, LENGTH = len(CATALOG), 16

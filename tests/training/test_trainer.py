@@ -16,15 +16,16 @@ from tiny_recommenders import randomise, rec_model, tiny_recommender
 from tiny_trainers import assert_equal_weights, make_trainer, trained_weights
 from torch.utils.data import DataLoader
 
+from llmrec.data.cases import Cases
 from llmrec.data.directory import DataDirectory
-from llmrec.evaluation.cases import Cases
 from llmrec.evaluation.evaluator import evaluate_system, user_metrics
+from llmrec.losses.candidates import candidate_softmax
+from llmrec.losses.catalogue import IGNORED
 from llmrec.recommender import Recommender
 from llmrec.text.batch import Branch
 from llmrec.training.arguments import RecTrainingArguments
 from llmrec.training.collators import WindowBatchSampler
 from llmrec.training.dataset import WindowDataset
-from llmrec.training.losses import IGNORED, candidate_softmax
 from llmrec.training.popularity import POPULARITY_WEIGHTS
 from llmrec.training.trainer import RecTrainer
 

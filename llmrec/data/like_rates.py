@@ -6,37 +6,15 @@ baseline too, by which one sees what reading adds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from llmrec.data.labelled_cases import LabelledCases
+
 STRENGTH = 5.0
 """Events' worth of the overall rate in every item's and every user's own."""
-
-
-class LabelledPairs(Protocol):
-    """Cases with labelled histories: case `c` asks about `targets[c]`, with what is before `position[c]` as history."""
-
-    @property
-    def liked(self) -> Sequence[np.ndarray]:
-        """Whether each event of a user was liked, each (L,) bool."""
-
-    @property
-    def user(self) -> np.ndarray:
-        """Row of `liked` of each case, (number of cases,)."""
-
-    @property
-    def position(self) -> np.ndarray:
-        """Position of each case in its user's row, (number of cases,)."""
-
-    @property
-    def targets(self) -> np.ndarray:
-        """Item index of each case, (number of cases,)."""
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Label of each case, (number of cases,) bool."""
 
 
 def overall_rate(liked: np.ndarray) -> float:
@@ -96,7 +74,7 @@ def item_log_odds(items: np.ndarray, liked: np.ndarray, num_items: int) -> np.nd
     return like_rate_logits(items, liked, num_items) - np.log(overall / (1 - overall))
 
 
-def pair_log_odds(cases: LabelledPairs, item_odds: np.ndarray, overall: float) -> np.ndarray:
+def pair_log_odds(cases: LabelledCases, item_odds: np.ndarray, overall: float) -> np.ndarray:
     """Return the log-odds of a like by the user's rate so far and the item's, each as far as it differs from the rest.
 
     As if the two were independent of each other (naive Bayes): overall + (user - overall) + (item - overall).
@@ -110,7 +88,7 @@ def pair_log_odds(cases: LabelledPairs, item_odds: np.ndarray, overall: float) -
     return log_odds(np.array(likes), np.asarray(cases.position), overall) + item_odds
 
 
-def odds_without_own(pairs: LabelledPairs, items: np.ndarray, liked: np.ndarray) -> np.ndarray:
+def odds_without_own(pairs: LabelledCases, items: np.ndarray, liked: np.ndarray) -> np.ndarray:
     """Return the log-odds of each pair's item less the overall ones, its own answer left out of what was counted.
 
     Where training starts: an item's rate that held the answer would give it away.

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llmrec.data.cases import Cases
 from llmrec.data.histories import indexed_histories, likes_of
 from llmrec.data.labels import CASES
-from llmrec.evaluation.cases import Cases
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+IGNORED = -100
+"""Label of a position that is not trained."""
 MAX_CHUNK_LOGITS = 2**22
 """Logits that are held at once: 16 MiB of float32."""
 MIN_CHUNK_POSITIONS = 64
@@ -49,6 +51,44 @@ def catalogue_softmax(
     """
     weights = states.new_ones(len(states)) if weights is None else weights
     return _Softmax.apply(states, items, bias, labels, seen, weights)
+
+
+def full_softmax(
+    states: Tensor,
+    items: Tensor,
+    scale: Tensor,
+    bias: Tensor | None,
+    labels: Tensor,
+    seen: Tensor | None = None,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """Sum the cross-entropy of the next item over all positions, against all given items (`catalogue_softmax`).
+
+    A sum, not a mean: dividing by the number of labels of the whole step makes the gradient independent of how the
+    step was cut into batches and processes.
+
+    Args:
+        states: (B, L, D) user states after each event.
+        items: (N, D) embeddings of the items to choose among.
+        scale: () 1 / tau.
+        bias: (N,) item biases, or None.
+        labels: (B, L) row of the next event's item, or `IGNORED`.
+        seen: (B, L) row of each event's own item, negative for padding: at every position the items up to there leave
+            the softmax, unless one is the label. What a ranking without seen items never shows need not be unlearnt.
+            None keeps all.
+        weights: (B, L) what each position counts; None counts all alike.
+
+    Returns:
+        () sum over labelled positions of -weight * log softmax(scale * states . items + bias)[label].
+
+    >>> loss = full_softmax(torch.zeros(1, 2, 3), torch.zeros(4, 3), torch.tensor(1.0), None, torch.tensor([[0, -100]]))
+    >>> round(loss.item(), 4)  # log 4: nothing is known of one of four items
+    1.3863
+    """
+    trained = labels != IGNORED
+    before = None if seen is None else seen_before(seen)[trained]
+    counts = None if weights is None else weights[trained]
+    return catalogue_softmax(states[trained] * scale, items, bias, labels[trained], before, counts)
 
 
 def seen_before(items: Tensor) -> Tensor:

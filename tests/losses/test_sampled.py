@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from llmrec.baselines import sequence_losses
-from llmrec.baselines.sequence_losses import bce_loss, draw_negatives, gbce_loss, item_logits
+from llmrec.losses import sampled
+from llmrec.losses.sampled import bce_loss, draw_negatives, gbce_loss, item_logits
 
 
 def random_tensors(num_positions: int = 7, num_items: int = 11, width: int = 3, with_bias: bool = True):
@@ -21,7 +21,7 @@ def random_tensors(num_positions: int = 7, num_items: int = 11, width: int = 3, 
 
 @pytest.fixture(params=[2**21, 30], ids=["one chunk", "many chunks"])
 def chunks(request, monkeypatch):
-    monkeypatch.setattr(sequence_losses, "MAX_CHUNK_VALUES", request.param)
+    monkeypatch.setattr(sampled, "MAX_CHUNK_VALUES", request.param)
 
 
 def gradients(loss: torch.Tensor, *tensors: torch.Tensor | None) -> list[torch.Tensor]:

@@ -6,6 +6,7 @@ after a user's last target is kept, so cases of the validation split hold no tes
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from llmrec.data.catalog import Catalog
 
 SPLITS = ("validation", "test")
+MAX_BATCH_SCORES = 2**23
+"""Scores that one batch may hold: 32 MiB of float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,3 +208,16 @@ def ties(moments: np.ndarray) -> np.ndarray:
     """
     same = (np.diff(moments, axis=0) == 0).all(axis=1)
     return np.append(same, False)[: len(moments)] | np.insert(same, 0, False)[: len(moments)]
+
+
+def case_batches(num_cases: int, num_items: int, max_scores: int = MAX_BATCH_SCORES) -> Iterator[np.ndarray]:
+    """Cut the case numbers into runs whose score matrix (B, N) stays below `max_scores` entries.
+
+    A single case is never cut, however large the catalogue.
+
+    >>> [batch.tolist() for batch in case_batches(num_cases=5, num_items=100, max_scores=250)]
+    [[0, 1], [2, 3], [4]]
+    """
+    size = max(1, max_scores // max(1, num_items))
+    for start in range(0, num_cases, size):
+        yield np.arange(start, min(start + size, num_cases))

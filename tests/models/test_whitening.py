@@ -10,9 +10,9 @@ from small_data import items_frame
 from tiny_recommenders import tiny_recommender
 
 from llmrec.baselines.content import spread
-from llmrec.baselines.whitening import RIDGE, whitening
 from llmrec.data.catalog import Catalog
 from llmrec.models.adapter import inner
+from llmrec.models.whitening import RIDGE, whitening
 
 D = 5
 

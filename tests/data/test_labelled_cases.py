@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_data import catalog_of, histories_of
 
-from llmrec.evaluation.labelled_cases import LabelledCases
+from llmrec.data.labelled_cases import LabelledCases
 
 CATALOG = catalog_of("abcdef")
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from llmrec.baselines import softmax
-from llmrec.baselines.softmax import catalogue_softmax, seen_before
+from llmrec.losses import catalogue
+from llmrec.losses.catalogue import catalogue_softmax, seen_before
 
 P, N, D = 7, 11, 3
 SEEN = torch.tensor([[0, 1, -1], [5, 5, 5], [-1, -1, -1], [2, 9, 10], [3, 4, -1], [7, -1, 8], [6, 6, 0]])
@@ -18,8 +18,8 @@ SEEN = torch.tensor([[0, 1, -1], [5, 5, 5], [-1, -1, -1], [2, 9, 10], [3, 4, -1]
 @pytest.mark.parametrize("with_seen", [True, False])
 @pytest.mark.parametrize("with_weights", [True, False])
 def test_it_is_cross_entropy_in_value_and_gradients(max_chunk_logits, with_bias, with_seen, with_weights, monkeypatch):
-    monkeypatch.setattr(softmax, "MAX_CHUNK_LOGITS", max_chunk_logits)
-    monkeypatch.setattr(softmax, "MIN_CHUNK_POSITIONS", 1)
+    monkeypatch.setattr(catalogue, "MAX_CHUNK_LOGITS", max_chunk_logits)
+    monkeypatch.setattr(catalogue, "MIN_CHUNK_POSITIONS", 1)
     random = torch.Generator().manual_seed(0)
     shapes = [(P, D), (N, D), *([(N,)] if with_bias else [])]
     tensors = [torch.randn(*shape, generator=random, dtype=torch.float64, requires_grad=True) for shape in shapes]
@@ -53,8 +53,8 @@ def test_it_does_not_overflow():
 
 
 def test_it_holds_a_chunk_of_the_logits_at_once(monkeypatch):
-    monkeypatch.setattr(softmax, "MAX_CHUNK_LOGITS", 3 * N)
-    monkeypatch.setattr(softmax, "MIN_CHUNK_POSITIONS", 1)
+    monkeypatch.setattr(catalogue, "MAX_CHUNK_LOGITS", 3 * N)
+    monkeypatch.setattr(catalogue, "MIN_CHUNK_POSITIONS", 1)
     sizes, linear = [], F.linear
 
     def counted(*arguments):
@@ -66,7 +66,7 @@ def test_it_holds_a_chunk_of_the_logits_at_once(monkeypatch):
     catalogue_softmax(torch.randn(P, D), torch.randn(N, D), None, torch.zeros(P, dtype=torch.long))
     assert sizes == [3 * N, 3 * N, N]
     sizes.clear()
-    monkeypatch.setattr(softmax, "MIN_CHUNK_POSITIONS", 4)  # else there would be as many chunks as items are many
+    monkeypatch.setattr(catalogue, "MIN_CHUNK_POSITIONS", 4)  # else there would be as many chunks as items are many
     catalogue_softmax(torch.randn(P, D), torch.randn(N, D), None, torch.zeros(P, dtype=torch.long))
     assert sizes == [4 * N, 3 * N]
 

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.training.losses import IGNORED, candidate_softmax, full_softmax
+from llmrec.losses.candidates import candidate_softmax
+from llmrec.losses.catalogue import IGNORED, full_softmax
 
 B, L, N, D = 2, 4, 6, 3
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_data import cases_of, catalog_of, histories_of
 
-from llmrec.evaluation.cases import Cases
+from llmrec.data.cases import Cases, case_batches
 from llmrec.evaluation.shuffles import first_targets
 
 CATALOG = catalog_of("abcdef")
@@ -143,3 +143,10 @@ def test_now_is_the_time_of_the_target_or_of_the_event_before_it():
     assert before.now.tolist() == [5, 20, 10]
     assert before.take(np.array([2, 0])).now.tolist() == [10, 5] and cases.take(np.array([1])).now.tolist() == [40]
     assert first_targets(before).now.tolist() == [10, 5] and first_targets(cases).now.tolist() == [20, 7]
+
+
+@pytest.mark.parametrize(("num_cases", "num_items"), [(0, 10), (1, 10), (10, 3), (7, 100), (7, 101), (5, 1000)])
+def test_every_case_is_in_one_batch_and_no_batch_is_larger_than_allowed(num_cases, num_items):
+    batches = list(case_batches(num_cases, num_items, max_scores=100))
+    assert np.concatenate([[], *batches]).tolist() == list(range(num_cases))
+    assert all(len(batch) * num_items <= 100 or len(batch) == 1 for batch in batches)

@@ -1,0 +1,1 @@
+"""Losses as functions of tensors, with no model inside."""
