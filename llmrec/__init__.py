@@ -10,7 +10,7 @@ Shape letters, the same everywhere:
     B users in a batch      L events in a history    T tokens             D hidden width
     C candidates            N catalogue items        K cutoff of a ranking
 
-The face of the package is `Recommender`:
+What people import, each name loaded when it is first asked for:
 
     from llmrec import Recommender
     recommender = Recommender.from_pretrained("runs/movies")
@@ -19,19 +19,32 @@ The face of the package is `Recommender`:
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llmrec.recommender import Recommender
+    from llmrec.recommender import Recommender as Recommender
 
 __version__ = "0.1.0"
-__all__ = ["Recommender", "__version__"]
+
+_PLACES = {
+    "Recommender": "recommender",
+}
+"""Where each name is defined; a name ending in its own module is that module."""
+
+__all__ = [*_PLACES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `Recommender`, and torch with it, only when somebody asks for it."""
-    if name == "Recommender":
-        from llmrec.recommender import Recommender
+    """Import what is asked for, and torch with it where that needs torch."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    place = _PLACES[name]
+    module = importlib.import_module(f"llmrec.{place}")
+    value = module if place.rpartition(".")[2] == name else getattr(module, name)
+    globals()[name] = value
+    return value
 
-        return Recommender
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PLACES})

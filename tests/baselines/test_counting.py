@@ -10,8 +10,7 @@ from small_data import START, cases_of, catalog_of, histories_of
 
 from llmrec.baselines.counting import DAY, Popularity, RecentPopularity
 from llmrec.baselines.training_events import TrainingEvents
-from llmrec.data import cases
-from llmrec.data.cases import Cases
+from llmrec.data.cases import Cases, case_batches
 from llmrec.evaluation.evaluator import evaluate_system
 
 CATALOG = catalog_of("abcdef")
@@ -110,7 +109,7 @@ def test_a_window_by_hand():
 def test_sliding_equals_counting_for_each_case(events, moments, window, max_scores):
     items, times = np.array(events).T
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cases.case_batches, "__defaults__", (max_scores,))
+        patch.setattr(case_batches, "__defaults__", (max_scores,))
         recent = RecentPopularity(items, START + times, num_items=6, window=window)
         found = scores_of(recent, cases_at([START + moment for moment in moments], num_items=6))
     for row, moment in zip(found, moments, strict=True):

@@ -12,7 +12,7 @@ from small_data import cases_of, catalog_of, histories_of
 from llmrec.baselines.own_items import OwnItems
 from llmrec.baselines.systems import SYSTEMS, choose_systems, grid
 from llmrec.baselines.training_events import TrainingEvents
-from llmrec.data.cases import Cases
+from llmrec.data.cases import Cases, case_batches
 from llmrec.evaluation.evaluator import evaluate_system
 
 
@@ -60,7 +60,7 @@ def test_equal_to_a_sum_over_the_events_of_each_case(history, decay, weight, max
     counts = np.array([9, 0, 1, 4, 0, 2])
     cases = cases_of([history], [(0, position) for position in range(1, len(history))], num_items=6)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cases.case_batches, "__defaults__", (max_scores,))
+        patch.setattr(case_batches, "__defaults__", (max_scores,))
         found = scores_of(OwnItems(counts, decay, weight), cases)
     for row, end in zip(found, range(1, len(history)), strict=True):
         expected = [weight * math.log1p(count) / math.log1p(9) for count in counts]
