@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 import torch
 
-from llmrec.baselines.training_events import TrainingEvents
 from llmrec.data.cases import Cases, case_batches
 from llmrec.data.times import clock_of
+from llmrec.data.training_events import TrainingEvents
 
 DAY = 86_400
 WINDOWS: tuple[int | None, ...] = (DAY, 7 * DAY, 30 * DAY, 90 * DAY, 365 * DAY, None)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmrec.baselines.training_events import TrainingEvents
 from llmrec.data.cases import Cases, case_batches
+from llmrec.data.training_events import TrainingEvents
 
 DECAYS = (1.0, 0.995, 0.97, 0.8)
 POPULARITY_WEIGHTS = (0.1, 1.0, 3.0)

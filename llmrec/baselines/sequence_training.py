@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from llmrec.baselines.sequence import SequenceBaseline, known_numbers, pad
 from llmrec.baselines.sequence_encoders import ENCODERS, PADDING, SequenceEncoder
-from llmrec.baselines.training_events import TrainingEvents
+from llmrec.data.training_events import TrainingEvents
 from llmrec.losses.catalogue import catalogue_softmax, seen_before
 from llmrec.losses.sampled import bce_loss, draw_negatives, gbce_beta, gbce_loss, item_logits
 

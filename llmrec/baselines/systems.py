@@ -12,12 +12,13 @@ import numpy as np
 from llmrec.baselines import content, counting, neighbours, own_items
 from llmrec.baselines.content import ContentBaseline
 from llmrec.baselines.counting import Popularity, RecentPopularity
-from llmrec.baselines.neighbours import ItemKNN, Neighbours, item_neighbours
+from llmrec.baselines.neighbours import ItemKNN
 from llmrec.baselines.own_items import OwnItems
 from llmrec.baselines.search import Curve, Settings, System
 from llmrec.baselines.sequence import SequenceBaseline
 from llmrec.baselines.sequence_training import SEQUENCE_GRIDS, SequenceSettings, train_sequence
-from llmrec.baselines.training_events import TrainingEvents
+from llmrec.data.item_neighbours import Neighbours, item_neighbours
+from llmrec.data.training_events import TrainingEvents
 
 SYSTEMS: dict[str, Any] = {
     "popularity": Popularity,

@@ -17,11 +17,11 @@ import numpy as np
 from llmrec.baselines.folder import RECORD, check_record, write_baseline
 from llmrec.baselines.search import Search, System, Trial, search
 from llmrec.baselines.systems import SYSTEMS, Fitter, choose_systems, grid
-from llmrec.baselines.training_events import TrainingEvents
 from llmrec.commands.arguments import parse_arguments, print_settings
 from llmrec.commands.memory import peak_memory_mib
 from llmrec.data.cases import Cases
 from llmrec.data.directory import MANIFEST, DataDirectory
+from llmrec.data.training_events import TrainingEvents
 from llmrec.evaluation.evaluator import evaluate_system, user_metrics
 from llmrec.hub.data_sets import open_data
 from llmrec.models.adapter import inner

@@ -27,12 +27,12 @@ import numpy as np
 
 from llmrec.baselines.search import Search, System, search
 from llmrec.baselines.sequence_training import SEQUENCE_GRIDS, SequenceSettings, train_sequence
-from llmrec.baselines.training_events import TrainingEvents
 from llmrec.commands.arguments import parse_arguments, print_settings
 from llmrec.commands.baselines import validation_quality
 from llmrec.commands.benchmark import write_rows
 from llmrec.data.cases import Cases
 from llmrec.data.directory import DataDirectory
+from llmrec.data.training_events import TrainingEvents
 from llmrec.evaluation.evaluator import evaluate_system
 from llmrec.evaluation.intervals import bootstrap_means, percentile_interval
 from llmrec.evaluation.metrics import ndcg_at_k

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
-from llmrec.baselines.training_events import TrainingEvents
 from llmrec.commands.arguments import parse_arguments, print_settings
 from llmrec.commands.evaluate_arguments import EvaluateArguments
 from llmrec.commands.evaluate_baselines import fit_trivial, load_baselines, trivial_names
@@ -35,6 +34,7 @@ from llmrec.commands.evaluate_systems import (
 from llmrec.commands.subject import check_data, describe_subject, load_subject, training_curve, use_popularity_weight
 from llmrec.data.cases import Cases
 from llmrec.data.directory import DataDirectory
+from llmrec.data.training_events import TrainingEvents
 from llmrec.evaluation.ablations import ablate, variants
 from llmrec.evaluation.rankings import Questions, Rankings
 from llmrec.evaluation.report import check_report_folder

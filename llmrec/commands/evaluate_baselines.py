@@ -12,10 +12,10 @@ from llmrec.baselines.content import ContentBaseline, spread
 from llmrec.baselines.folder import check_record, read_baselines
 from llmrec.baselines.search import Settings, System, search
 from llmrec.baselines.systems import OF_REPEATS, Fitter, grid
-from llmrec.baselines.training_events import TrainingEvents
 from llmrec.commands.baselines import METRIC, validation_quality
 from llmrec.data.cases import Cases
 from llmrec.data.directory import MANIFEST, DataDirectory
+from llmrec.data.training_events import TrainingEvents
 from llmrec.evaluation.evaluator import CatalogueScorer
 from llmrec.storage import sha256_of
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from llmrec.baselines.training_events import TrainingEvents
 from llmrec.commands.evaluate_arguments import EvaluateArguments
 from llmrec.data.directory import DataDirectory
+from llmrec.data.training_events import TrainingEvents
 from llmrec.evaluation.evaluator import user_metrics
 from llmrec.evaluation.list_metrics import list_metrics, users_per_item
 from llmrec.evaluation.rankings import Rankings

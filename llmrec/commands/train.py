@@ -14,7 +14,6 @@ from typing import Any
 from torch import Tensor
 from transformers import HfArgumentParser
 
-from llmrec.baselines.training_events import TrainingEvents
 from llmrec.commands.arguments import parse_options
 from llmrec.commands.environment import environment
 from llmrec.commands.memory import peak_memory_mib
@@ -22,6 +21,7 @@ from llmrec.commands.train_pairs import pair_trainer
 from llmrec.configuration import CONFIG_NAME, TRAINING_SETTINGS
 from llmrec.data.cases import Cases
 from llmrec.data.histories import draw_users
+from llmrec.data.training_events import TrainingEvents
 from llmrec.hub.data_sets import open_data
 from llmrec.hub.folder import DATA_MANIFEST
 from llmrec.models.adapter import inner

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from small_data import START, cases_of, catalog_of, histories_of
 
 from llmrec.baselines.counting import DAY, Popularity, RecentPopularity
-from llmrec.baselines.training_events import TrainingEvents
 from llmrec.data.cases import Cases, case_batches
+from llmrec.data.training_events import TrainingEvents
 from llmrec.evaluation.evaluator import evaluate_system
 
 CATALOG = catalog_of("abcdef")

@@ -16,7 +16,7 @@ from llmrec.baselines.folder import RECORD, read_baselines, read_record, write_b
 from llmrec.baselines.neighbours import ItemKNN
 from llmrec.baselines.own_items import OwnItems
 from llmrec.baselines.search import Search, Trial
-from llmrec.baselines.training_events import TrainingEvents
+from llmrec.data.training_events import TrainingEvents
 from llmrec.storage import sha256_of
 
 NUM_ITEMS = 20

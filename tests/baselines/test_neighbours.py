@@ -5,8 +5,9 @@ import pytest
 import torch
 from small_data import cases_of, random_histories
 
-from llmrec.baselines.neighbours import ItemKNN, Neighbours, item_neighbours
-from llmrec.baselines.training_events import TrainingEvents
+from llmrec.baselines.neighbours import ItemKNN
+from llmrec.data.item_neighbours import Neighbours, item_neighbours
+from llmrec.data.training_events import TrainingEvents
 
 
 def events_of(rows: list[list[int]], num_items: int) -> TrainingEvents:

@@ -11,8 +11,8 @@ from small_data import cases_of, catalog_of, histories_of
 
 from llmrec.baselines.own_items import OwnItems
 from llmrec.baselines.systems import SYSTEMS, choose_systems, grid
-from llmrec.baselines.training_events import TrainingEvents
 from llmrec.data.cases import Cases, case_batches
+from llmrec.data.training_events import TrainingEvents
 from llmrec.evaluation.evaluator import evaluate_system
 
 

@@ -19,7 +19,7 @@ from llmrec.baselines.sequence_training import (
     train_sequence,
     training_windows,
 )
-from llmrec.baselines.training_events import TrainingEvents
+from llmrec.data.training_events import TrainingEvents
 from llmrec.losses.sampled import bce_loss, gbce_loss
 
 TINY = {"hidden_size": 16, "num_layers": 1, "max_length": 6, "batch_size": 60, "dropout": 0.0, "learning_rate": 2e-2}

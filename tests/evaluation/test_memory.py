@@ -16,9 +16,9 @@ from torch.utils._pytree import tree_leaves
 
 from llmrec.baselines.sequence_training import SEQUENCE_GRIDS
 from llmrec.baselines.systems import SYSTEMS, Fitter, grid
-from llmrec.baselines.training_events import TrainingEvents
 from llmrec.data.cases import Cases, case_batches
 from llmrec.data.catalog import Catalog
+from llmrec.data.training_events import TrainingEvents
 from llmrec.evaluation.evaluator import Details, score_ranks
 
 N, LENGTH, FEW, MANY = 400, 12, 8, 32

@@ -9,9 +9,9 @@ import pytest
 from small_data import cases_of, data_directory
 
 from llmrec.baselines.counting import Popularity
-from llmrec.baselines.training_events import TrainingEvents
 from llmrec.data.cases import Cases
 from llmrec.data.directory import DataDirectory
+from llmrec.data.training_events import TrainingEvents
 from llmrec.evaluation.evaluator import Ranking, evaluate_system, metric_columns, user_metrics
 from llmrec.evaluation.intervals import bootstrap_means, percentile_interval
 from llmrec.evaluation.results import (
