@@ -6,6 +6,7 @@ Everything that only a training run needs (learning rate, epochs, dropout) lives
 from __future__ import annotations
 
 import json
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from llmrec.untrusted import check_bytes, holds
 
 CONFIG_NAME = "llmrec_config.json"
 TRAINING_SETTINGS = "training_settings.json"
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 HEADS = ("dual", "cross", "verbalizer")
 POOLINGS = ("mean", "last")
 TIME_PARTS = ("gap", "hour", "weekday", "yearday")
@@ -83,6 +84,45 @@ class ItemEncoding:
 
 
 @dataclass(kw_only=True)
+class MemoryWeights:
+    """How much of what is remembered is in a score, and how fast it fades (`llmrec.ranking.memory`).
+
+    Attributes:
+        neighbours: weight of the items that the same people had as those of the history.
+        neighbours_decay: weight of an event relative to the next one, in (0, 1].
+        own: weight of what this person did with the item before.
+        own_decay: as `neighbours_decay`.
+
+    Raises:
+        ValueError: if a value is outside its range.
+    """
+
+    neighbours: float = 0.0
+    neighbours_decay: float = 1.0
+    own: float = 0.0
+    own_decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            _require(number and math.isfinite(value), f"memory {name}", value, "is no number")
+            if name.endswith("decay"):
+                _require(0 < value <= 1, f"memory {name}", value, "is not in (0, 1]")
+            else:
+                _require(0 <= value <= 1000, f"memory {name}", value, "is not in [0, 1000]")
+
+    @classmethod
+    def of(cls, values: Any) -> MemoryWeights:
+        """Return the weights that a saved object describes."""
+        known = {one.name for one in fields(cls)}
+        _require(isinstance(values, dict) and set(values) <= known, "memory", values, f"is not {sorted(known)}")
+        return cls(**values)
+
+    def __bool__(self) -> bool:
+        return bool(self.neighbours or self.own)
+
+
+@dataclass(kw_only=True)
 class RecommenderConfig:
     """Settings that define the artefact.
 
@@ -97,6 +137,7 @@ class RecommenderConfig:
             [0, 2]: 0 ranks by what the history says alone, which serves rare items.
         like_rate: share of likes among the events that training on labelled pairs counted, from which the logit of a
             pair starts by how far the user's own share and the item's differ; None where it starts from nothing.
+        memory: how much of what is remembered is in the scores of the dual head; None where there is no memory.
         pooling: how an event's token states become one state: their `mean`, or the `last` token's.
         mask_seen: whether items of the history leave rankings and recommendations, unless told otherwise: as in
             training.
@@ -126,6 +167,7 @@ class RecommenderConfig:
     hybrid: bool = True
     popularity_weight: float = 1.0
     like_rate: float | None = None
+    memory: MemoryWeights | None = None
     pooling: str = "mean"
     mask_seen: bool = True
     max_tokens: int = 256
@@ -145,6 +187,8 @@ class RecommenderConfig:
             _require(isinstance(getattr(self, name), kinds), name, getattr(self, name), f"is not {words}")
         if not isinstance(self.item_encoding, ItemEncoding):
             self.item_encoding = ItemEncoding.of(self.item_encoding)
+        if self.memory is not None and not isinstance(self.memory, MemoryWeights):
+            self.memory = MemoryWeights.of(self.memory)
         _require(self.head in HEADS, "head", self.head, f"is not one of {', '.join(HEADS)}")
         _require(self.pooling in POOLINGS, "pooling", self.pooling, f"is not one of {', '.join(POOLINGS)}")
         for name in ("max_tokens", "max_vector_events", "max_item_tokens", "max_candidate_tokens"):
@@ -231,7 +275,7 @@ def migrate(values: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of an older format as this release reads them, a version at a time.
 
     >>> migrate({"format_version": 1, "hybrid": False, "base_model": "x"})
-    {'format_version': 5, 'hybrid': False, 'base_model': 'x'}
+    {'format_version': 6, 'hybrid': False, 'base_model': 'x'}
 
     Raises:
         ValueError: if the format is newer, or holds too little to go on.
@@ -274,11 +318,16 @@ def _from_version_4(values: dict[str, Any]) -> dict[str, Any]:
     return values  # item texts were embedded by the mean of their states, which is the default
 
 
+def _from_version_5(values: dict[str, Any]) -> dict[str, Any]:
+    return values  # nothing was remembered, which is the default
+
+
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: _from_version_1,
     2: _from_version_2,
     3: _from_version_3,
     4: _from_version_4,
+    5: _from_version_5,
 }
 """What makes the settings of the next version from those of each older one."""
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 
 import pytest
 
-from llmrec.configuration import CONFIG_NAME, ItemEncoding, RecommenderConfig
+from llmrec.configuration import CONFIG_NAME, ItemEncoding, MemoryWeights, RecommenderConfig
 
 NAME = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -41,6 +41,7 @@ def test_what_was_saved_is_loaded(tmp_path):
         time_embedding=["hour", "gap"],
         merged=True,
         adapted_on={"steps": 3},
+        memory=MemoryWeights(own=1.5, own_decay=0.9),
     )
     defaults = RecommenderConfig(base_model=NAME)
     same = [field.name for field in fields(config) if getattr(config, field.name) == getattr(defaults, field.name)]
@@ -56,7 +57,7 @@ def test_the_file_is_sorted_json(tmp_path):
     text = (tmp_path / CONFIG_NAME).read_text(encoding="utf-8")
     assert text.endswith("}\n")
     assert list(json.loads(text)) == sorted(json.loads(text))
-    assert json.loads(text)["format_version"] == 5
+    assert json.loads(text)["format_version"] == 6
 
 
 def test_version_1_is_read_unless_it_is_a_hybrid_whose_items_were_not_counted(tmp_path):
@@ -147,11 +148,11 @@ def test_a_setting_of_a_newer_release_warns_and_is_dropped(tmp_path):
         assert RecommenderConfig.load(tmp_path) == RecommenderConfig(base_model=NAME)
 
 
-@pytest.mark.parametrize("version", [0, 6, None, "1", []])
+@pytest.mark.parametrize("version", [0, 7, None, "1", []])
 def test_another_format_is_refused(tmp_path, version):
     write(tmp_path, **valid(format_version=version))
     with pytest.raises(
-        ValueError, match=rf"format_version {re.escape(repr(version))}; this release reads 5(.|\n)*Upgrade"
+        ValueError, match=rf"format_version {re.escape(repr(version))}; this release reads 6(.|\n)*Upgrade"
     ):
         RecommenderConfig.load(tmp_path)
 

@@ -258,7 +258,7 @@ def test_a_folder_of_an_older_format_is_read_and_saved_as_the_newest(checkpoints
     old, history = Recommender.from_pretrained(folder), [{"item_id": "i03"}]
     assert old.score(history, ["i05"]) == pytest.approx(new.score(history, ["i05"]), abs=1e-6)
     old.save_pretrained(folder)
-    assert json.loads((folder / CONFIG).read_text())["format_version"] == 5 and (folder / "probe.json").is_file()
+    assert json.loads((folder / CONFIG).read_text())["format_version"] == 6 and (folder / "probe.json").is_file()
     smaller_catalogue(folder)
     with pytest.raises(ValueError, match=r"another items.parquet"):
         Recommender.from_pretrained(folder)

@@ -154,7 +154,7 @@ def test_what_was_read_goes_with_the_recommender(checkpoints, tmp_path):
     (tmp_path / "run" / ITEM_LAYERS).unlink()
     with pytest.raises(ValueError, match=r"item_layers.safetensors in .* does not hold 2 Dense layers"):
         Recommender.from_pretrained(tmp_path / "run")
-    assert settings["format_version"] == 5
+    assert settings["format_version"] == 6
 
 
 def test_folders_of_format_4_are_read_by_mean_pooling(checkpoints, tmp_path):
