@@ -83,9 +83,9 @@ class ItemEncoding:
         return whole.lower() if self.lower_case else whole
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class MemoryWeights:
-    """How much of what is remembered is in a score, and how fast it fades (`llmrec.ranking.memory`).
+    """How much of what is remembered is in a score, and how fast it fades (`llmrec.models.memory`).
 
     Attributes:
         neighbours: weight of the items that the same people had as those of the history.

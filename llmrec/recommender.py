@@ -31,6 +31,7 @@ from llmrec.hub.names import PROBE
 from llmrec.hub.probe import circumstances, make_probe, replay
 from llmrec.hub.repository import fetch_folder, push_folder
 from llmrec.models.adapter import inner
+from llmrec.models.memory import Memory
 from llmrec.models.merging import merge_adapter
 from llmrec.models.modeling import RecModel
 from llmrec.models.sharing import shared_copy, state_of
@@ -202,6 +203,21 @@ class Recommender:
             self.config = replace(self.config, popularity_weight=weight)
             inner(self.model).rec_items.popularity_weight = weight
 
+    @property
+    def memory(self) -> Memory | None:
+        """What is remembered beside what is read, None where nothing is; may be set (`llmrec.models.memory`)."""
+        return inner(self.model).rec_items.memory
+
+    @memory.setter
+    def memory(self, memory: Memory | None) -> None:
+        if memory is not None and len(memory) != len(self.items):
+            raise ValueError(
+                f"the memory is of {len(memory):,} items, the catalogue has {len(self.items):,}: count it anew."
+            )
+        with self.items.changing, self._swapping:
+            self.config = replace(self.config, memory=None if memory is None else memory.weights)
+            inner(self.model).rec_items.memory = memory
+
     def save_pretrained(self, folder: str | os.PathLike, catalog: bool = True, repo_id: str | None = None) -> None:
         """Write the adapter, the head, the item tables and everything else inference needs to `folder`.
 
@@ -215,7 +231,8 @@ class Recommender:
         """
         check_tables_work("save_pretrained")
         with self.items.changing:  # others recommend meanwhile
-            config = replace(self.config, base_model=self.checkpoint.name_from(folder))
+            memory = self.config.memory if catalog else None  # it is of known items
+            config = replace(self.config, base_model=self.checkpoint.name_from(folder), memory=memory)
             known = self.items.catalog
             probe = make_probe(partial(OpenHistory, self.snapshot()), known, catalog, self._circumstances())
             items = known if catalog else None
@@ -342,7 +359,7 @@ class Recommender:
             return [recommendations(snapshot.catalog, ranked) for ranked in found]
         results = []
         for request, state in zip(requests, snapshot.states(requests, new) if requests else [], strict=True):
-            scores = snapshot.scores(state[None])
+            scores = snapshot.scores(state[None], [request.items])
             seen = np.unique(request.items[request.items < len(snapshot.catalog)])
             best = top_k(scores, k, [seen] if exclude else None)[0]
             ranked = [(int(item), float(scores[0, item])) for item in best if item >= 0]

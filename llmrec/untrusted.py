@@ -50,6 +50,7 @@ LIMITS: Mapping[str, Limit] = {
         },
     ),
     "item_tables.safetensors": Limit(64 * GIB, {"tensors": 16}),
+    "memory.safetensors": Limit(16 * GIB, {"tensors": 3}),
     "item_embeddings.safetensors": Limit(64 * GIB, {"tensors": 16}),
     "adapter_model.safetensors": Limit(4 * GIB, TENSORS),
     "adaptation.safetensors": Limit(4 * GIB, TENSORS),

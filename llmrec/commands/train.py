@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from llmrec.data.training_events import TrainingEvents
 from llmrec.hub.data_sets import open_data
 from llmrec.hub.folder import DATA_MANIFEST
 from llmrec.models.adapter import inner
+from llmrec.models.memory import Memory
 from llmrec.recommender import Recommender
 from llmrec.storage import check_writable, write_text
 from llmrec.text.unknown_tokens import token_coverage
@@ -34,7 +36,7 @@ from llmrec.training.assemble import learn_items, new_recommender
 from llmrec.training.dataset import WindowDataset
 from llmrec.training.pairs import PairTrainer
 from llmrec.training.run_checkpoints import checkpoint_to_resume
-from llmrec.training.trainer import RecTrainer
+from llmrec.training.trainer import WITH_MEMORY, RecTrainer
 
 RESULT = "train_results.json"
 TASKS = ("ranking", "pointwise")
@@ -125,7 +127,8 @@ def ranking_trainer(
     cases = None
     if training.eval_strategy != "no":
         cases = Cases.from_histories(histories, catalog, "validation", data.max_eval_users, training.seed)
-    trainer = RecTrainer(recommender, training, dataset, cases, model.popularity_weight)
+    memory = Memory.counted(events) if model.memory and cases is not None else None
+    trainer = RecTrainer(recommender, training, dataset, cases, model.popularity_weight, memory)
     if trainer.is_world_process_zero():
         report_sizes(recommender, dataset, cases)
     return trainer
@@ -239,7 +242,8 @@ def report_sizes(recommender: Recommender, dataset: WindowDataset, cases: Cases 
 
 def report_end(trainer: AdapterTrainer, metrics: dict[str, float], output: Path, settings: dict[str, Any]) -> None:
     """Write what happened to `train_results.json`, without the places of this machine, and print the essentials."""
-    state = trainer.state
+    state, memory = trainer.state, trainer.recommender.config.memory
+    remembered = [entry[WITH_MEMORY] for entry in state.log_history if WITH_MEMORY in entry]
     values = {
         **metrics,
         "settings": {name: value for name, value in settings.items() if name not in PLACES},
@@ -247,6 +251,8 @@ def report_end(trainer: AdapterTrainer, metrics: dict[str, float], output: Path,
         "best_validation": state.best_metric,
         "best_step": state.best_global_step,
         "popularity_weight": trainer.recommender.popularity_weight,
+        "memory": None if memory is None else asdict(memory),
+        "best_validation_with_memory": remembered[-1] if remembered else None,
         "steps": state.global_step,
         "peak_memory_mib": peak_memory_mib(),
         "log": state.log_history,
@@ -257,5 +263,7 @@ def report_end(trainer: AdapterTrainer, metrics: dict[str, float], output: Path,
         best += f" at step {state.best_global_step}"
     if trainer.recommender.config.hybrid:
         best += f", popularity weight {trainer.recommender.popularity_weight}"
+    if remembered:
+        best += f"; {remembered[-1]:.4f} with memory" if memory else "; memory does not help"
     metric, peak = trainer.args.metric_for_best_model, values["peak_memory_mib"]
     print(f"saved {output}; best validation {metric}: {best}; peak memory {peak:,} MiB")

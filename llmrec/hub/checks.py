@@ -19,7 +19,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.formatting import printable
 from llmrec.hub.folder import ITEM_EMBEDDINGS, TOKENIZER
 from llmrec.hub.merged import ADAPTATION, BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS, check_backbone_files
-from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS, PROBE
+from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS, MEMORY, PROBE
 from llmrec.hub.weights import REFUSED_PICKLE, check_heads, check_weights
 from llmrec.models.adapter import HEADS
 from llmrec.models.costs import check_tokenizer
@@ -66,7 +66,7 @@ def _check_contents(folder: Path, catalog: bool) -> None:
     needed = [*(MERGED if config.merged else ADAPTER), *NEEDED]
     if read_json(folder / CONFIG_NAME)["format_version"] >= PROBED_SINCE:
         needed.append(PROBE)
-    if catalog or any((folder / name).is_file() for name in (ITEM_TABLES, ITEM_EMBEDDINGS)):
+    if catalog or any((folder / name).is_file() for name in (ITEM_TABLES, ITEM_EMBEDDINGS, MEMORY)):
         needed.append(ITEMS)
     missing = [name for name in needed if not (folder / name).is_file()]
     if config.merged and (folder / ADAPTER_CONFIG).is_file():
@@ -99,6 +99,8 @@ def _check_contents(folder: Path, catalog: bool) -> None:
     for name in (ITEM_TABLES, ITEM_EMBEDDINGS):
         if (folder / name).is_file():
             check_weights(folder / name, rows=rows)
+    if (folder / MEMORY).is_file():
+        check_weights(folder / MEMORY)
     if config.merged:
         check_backbone_files(folder)  # its heads are loaded all or not at all
         for name in MERGED[1:]:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from llmrec.configuration import RecommenderConfig, read_json
 from llmrec.data.catalog import Catalog
-from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS
+from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS, MEMORY
 from llmrec.storage import sha256_of
 from llmrec.text.template import TEMPLATE_NAME
 from llmrec.untrusted import holds
@@ -91,10 +91,12 @@ def describe_model(folder: Path) -> dict[str, Any]:
     for name in (*WEIGHTS[config.merged], TEMPLATE_NAME):
         digest.update(bytes.fromhex(sha256_of(folder / name)))
     items = Catalog.read(folder / ITEMS) if (folder / ITEMS).is_file() else None
-    if items is not None and (folder / ITEM_TABLES).is_file():
+    tables = [name for name in (ITEM_TABLES, MEMORY) if (folder / name).is_file()]
+    if items is not None and tables:
         digest.update(items.frame.write_ndjson().encode())
-        for _, tensor in sorted(load_file(folder / ITEM_TABLES).items()):
-            digest.update(tensor.numpy().tobytes())
+        for name in tables:
+            for _, tensor in sorted(load_file(folder / name).items()):
+                digest.update(tensor.numpy().tobytes())
     described["num_items"] = None if items is None else len(items)
     described["model_sha256"] = digest.hexdigest()
     return described

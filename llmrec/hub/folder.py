@@ -4,6 +4,7 @@
 |---|---|
 | `adapter_config.json`, `adapter_model.safetensors` | LoRA and the head, readable by peft |
 | `item_tables.safetensors` | residuals, biases and training counts of known items (`hybrid`), log-odds of a like |
+| `memory.safetensors` | which known items the same people had (`config.memory` says how much it counts) |
 | `item_embeddings.safetensors` | frozen text embeddings of known items, so that loading encodes nothing |
 | `item_layers.safetensors` | Dense layers of the checkpoint that item texts pass through, where it has some |
 | `items.parquet` | the known items with their text, in the order of the tables' rows |
@@ -39,10 +40,11 @@ from llmrec.data.catalog import Catalog
 from llmrec.hub.card import CARD, read_card, renewed_card
 from llmrec.hub.eval_results import EVAL_RESULTS, describe_model, read_eval_results
 from llmrec.hub.merged import ADAPTATION, BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS, save_merged
-from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS, PROBE
+from llmrec.hub.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ITEM_TABLES, ITEMS, MEMORY, PROBE
 from llmrec.models.adapter import inner
 from llmrec.models.item_encoder import ITEM_LAYERS
 from llmrec.models.items import ItemTable
+from llmrec.models.memory import Memory
 from llmrec.models.modeling import RecModel
 from llmrec.storage import replaced_together, sha256_of
 from llmrec.text.processor import Processor
@@ -55,7 +57,7 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 DATA_MANIFEST = "data_manifest.json"
 RECORDS = (DATA_MANIFEST, TRAINING_SETTINGS, EVAL_RESULTS)
 """JSON objects that travel with the adapter and that inference does not read."""
-OPTIONAL = (ITEM_TABLES, ITEM_EMBEDDINGS, ITEM_LAYERS, ITEMS, PROBE, *RECORDS)
+OPTIONAL = (ITEM_TABLES, MEMORY, ITEM_EMBEDDINGS, ITEM_LAYERS, ITEMS, PROBE, *RECORDS)
 FILES = (
     *(ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG_NAME, TEMPLATE_NAME, *OPTIONAL),
     *(BACKBONE_CONFIG, BACKBONE_WEIGHTS, HEAD_WEIGHTS, ADAPTATION),
@@ -122,6 +124,8 @@ def save_folder(
             if names := table_names(tables):
                 tensors = {name: getattr(tables, name).detach() for name in names}
                 _save_rows(tensors, staged / ITEM_TABLES, _sources_of_tables(staged, config))
+            if tables.memory is not None:
+                _save_rows(tables.memory.tensors(), staged / MEMORY, {ITEMS: sha256_of(staged / ITEMS)})
             _save_rows({"text": tables.text}, staged / ITEM_EMBEDDINGS, _sources_of_embeddings(staged, config))
         check_finite(staged, probe)
         write_json({**probe, TOKENIZER: sha256_of(staged / TOKENIZER)}, staged / PROBE)
@@ -218,7 +222,10 @@ def _save_rows(tensors: dict[str, Tensor], path: Path, sources: Mapping[str, str
     save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path, metadata)
 
 
-def _load_rows(path: Path, shapes: dict[str, torch.Size], sources: Mapping[str, str | None]) -> dict[str, Tensor]:
+def _load_rows(
+    path: Path, shapes: Mapping[str, torch.Size | None], sources: Mapping[str, str | None]
+) -> dict[str, Tensor]:
+    """Load tensors of those shapes, None for any, that were made of `sources`."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         # Format 2 held the digest of the items alone.
@@ -231,9 +238,10 @@ def _load_rows(path: Path, shapes: dict[str, torch.Size], sources: Mapping[str, 
         names = set(file.keys())
         found = {name: file.get_tensor(name) for name in shapes if name in names}
     for name, shape in shapes.items():
-        if name not in found or found[name].shape != shape:
+        if name not in found or shape not in (None, found[name].shape):
             has = tuple(found[name].shape) if name in found else "nothing"
-            raise ValueError(f"{path.name}: {name} should be {tuple(shape)}, found {has}. Save or download it again.")
+            wanted = "there" if shape is None else tuple(shape)
+            raise ValueError(f"{path.name}: {name} should be {wanted}, found {has}. Save or download it again.")
     return found
 
 
@@ -249,6 +257,22 @@ def read_item_embeddings(folder: Path, num_items: int, hidden_size: int, config:
         return None
     sources = _sources_of_embeddings(folder, config)
     return _load_rows(path, {"text": torch.Size((num_items, hidden_size))}, sources)["text"]
+
+
+def load_memory(folder: Path, num_items: int, config: RecommenderConfig) -> Memory | None:
+    """Return what was saved of which items the same people had, None where nothing is remembered.
+
+    Raises:
+        FileNotFoundError: if the folder lacks it.
+        ValueError: if it does not fit the items.
+    """
+    if config.memory is None:
+        return None
+    if not (folder / MEMORY).is_file():
+        raise FileNotFoundError(f"adapter {str(folder)!r} remembers but lacks {MEMORY}; save or download it again.")
+    parts = dict.fromkeys(("ends", "items", "similarities"))
+    tensors = _load_rows(folder / MEMORY, parts, {ITEMS: sha256_of(folder / ITEMS)})
+    return Memory.from_tensors(tensors, config.memory, num_items)
 
 
 def table_names(table: ItemTable) -> tuple[str, ...]:

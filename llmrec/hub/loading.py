@@ -12,7 +12,7 @@ from safetensors import safe_open
 from llmrec.checkpoints import Checkpoint, resolve_checkpoint
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
-from llmrec.hub.folder import load_tables, read_item_embeddings
+from llmrec.hub.folder import load_memory, load_tables, read_item_embeddings
 from llmrec.hub.merged import HEAD_WEIGHTS, load_adaptation, load_heads
 from llmrec.hub.names import ADAPTER_WEIGHTS, ITEMS
 from llmrec.models.adapter import load_adapter
@@ -67,6 +67,7 @@ def load_model(
     table = ItemTable(text, config.hybrid, popularity_weight=config.popularity_weight, like_odds=odds)
     if own is not None:
         load_tables(folder, table, config)
+        table.memory = load_memory(folder, len(own), config)
     head = empty_candidate_head(config.head, backbone.config, saved_head(folder, config))
     model: Any = RecModel.from_backbone(backbone, config.pooling, table, head, config.time_embedding)
     model.rec_texts = text_head

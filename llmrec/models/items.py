@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from llmrec.models.memory import Memory
+
 SHRINKAGE = 5.0
 """Training targets at which half of what was learned of an item counts."""
 PSEUDO_COUNT = 10.0
@@ -62,6 +64,7 @@ class ItemTable(nn.Module):
         residual_dropout: share of items of which a training step uses nothing learned: text alone keeps working.
         adjusts: whether log(1 + n) stands in the scores of training, for a softmax over items; else what stands in
             others does, as for labelled pairs, which are judged by their very logits.
+        memory: what is remembered of these items beside what is learned; None where there is no memory.
         edition: another object for each table, by which others can tell that their items were exchanged.
     """
 
@@ -86,6 +89,7 @@ class ItemTable(nn.Module):
         self.popularity_weight = popularity_weight
         self.residual_dropout = 0.0
         self.adjusts = True
+        self.memory: Memory | None = None
         self.edition = object()
         if hybrid:
             self.input_residual = nn.Parameter(torch.zeros_like(text))
@@ -126,13 +130,19 @@ class ItemTable(nn.Module):
         """
         odds = None if self.like_odds is None else self.like_odds.new_zeros(len(text))
         new = ItemTable(text.to(self.text), self.hybrid, like_odds=odds)
-        return self._made(lambda name, known: torch.cat([known, getattr(new, name).to(known)]))
+        longer = self._made(lambda name, known: torch.cat([known, getattr(new, name).to(known)]))
+        if self.memory is not None:
+            longer.memory = self.memory.select([*range(len(self)), *[None] * len(text)])
+        return longer
 
     @torch.no_grad()
     def select(self, rows: Tensor) -> ItemTable:
         """Return a table of the given rows (M,), in their order."""
         rows = rows.to(self.text.device)
-        return self._made(lambda name, known: known[rows])
+        chosen = self._made(lambda name, known: known[rows])
+        if self.memory is not None:
+            chosen.memory = self.memory.select(rows.tolist())
+        return chosen
 
     def _made(self, rows_of: Callable[[str, Tensor], Tensor]) -> ItemTable:
         """Return a table whose tensors are made of this one's, by name."""

@@ -97,10 +97,13 @@ class DualScorer:
     def catalogue_scores(self, cases: Any) -> Iterator[tuple[np.ndarray, Tensor]]:
         """Yield (case numbers (B,), scores (B, N) float32) for this shard's cases."""
         model = inner(self.model)
-        score = catalogue_scoring(model)
+        score, memory = catalogue_scoring(model), model.rec_items.memory
         for numbers, states in self.states(cases):
             for rows in case_batches(len(numbers), len(model.rec_items)):  # one window may hold hundreds of cases
-                yield numbers[rows], score(states[rows])
+                scores = score(states[rows])
+                if memory is not None:
+                    scores += memory.scores([cases.history(case) for case in numbers[rows]])
+                yield numbers[rows], scores
 
 
 @dataclass(frozen=True, eq=False)

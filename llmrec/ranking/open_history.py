@@ -120,7 +120,7 @@ class OpenHistory:
         with self._lock:
             self._check()
             read = self if proposer is None else OpenHistory(proposer, self.history)
-            scores = read.snapshot.scores(read._reading.user_state(read._query(now))[None])[0]
+            scores = read.snapshot.scores(read._reading.user_state(read._query(now))[None], [np.array(read._items)])[0]
             return self._rank(scores, k, exclude_seen, num_candidates, now)
 
     def rank(
@@ -185,7 +185,11 @@ class OpenHistory:
             head = model.rec_head
             embedded = head.item_embeddings(items.text, items.output_residual).double()
             scores = (embedded @ self._reading.user_state(query).double() * head.scale).float()
-            return (scores if items.bias is None else scores + items.bias).cpu()
+            scores = (scores if items.bias is None else scores + items.bias).cpu()
+            if (memory := model.rec_items.memory) is not None:
+                known = rows < len(memory)
+                scores[known] += memory.scores([np.array(self._items)])[0][rows[known]]
+            return scores
         blocks = [processor.candidate_block(self._attributes(row)) for row in rows.tolist()]
         order = sorted(range(len(blocks)), key=lambda place: (blocks[place], rows[place]))  # not the caller's
         blocks, items = [blocks[place] for place in order], items.map(itemgetter(order))

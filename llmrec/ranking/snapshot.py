@@ -11,6 +11,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,11 +71,12 @@ class Snapshot:
         """Return those of some of the items that the catalogue lacks."""
         return self.encode([self.processor.item_text(new[place]) for place in places])
 
-    def scores(self, states: Tensor) -> Tensor:
-        """Return the scores (B, N) of all items for user states (B, D)."""
+    def scores(self, states: Tensor, histories: Sequence[np.ndarray]) -> Tensor:
+        """Return the scores (B, N) of all items for user states (B, D), with the memory of their histories (L,)."""
         with self._lock:  # computed once, whoever asks first
             scoring = self._scoring
-        return scoring(states)
+        memory = self.model.rec_items.memory
+        return scoring(states) if memory is None else scoring(states) + memory.scores(histories)
 
     @cached_property
     def _scoring(self) -> CatalogueScoring:

@@ -126,6 +126,13 @@ class ModelArguments:
             "by default, 1 without validation."
         },
     )
+    memory: bool = field(
+        default=True,
+        metadata={
+            "help": "Add what is remembered to the scores: items that the same people had and, where seen items are "
+            "ranked, what a person had before; weighed on validation, and left out where it does not help."
+        },
+    )
     pooling: str | None = field(
         default=None,
         metadata={"help": "`mean` or `last` token of an event; by default mean for encoders, last for decoders."},

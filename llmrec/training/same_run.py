@@ -19,7 +19,7 @@ from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
 from llmrec.text.template import PromptTemplate
 
-ELSEWHERE = frozenset({"popularity_weight", "base_model", "base_revision", "base_sha256"})
+ELSEWHERE = frozenset({"popularity_weight", "memory", "base_model", "base_revision", "base_sha256"})
 """Settings that may differ: the weight is chosen anew, and a base checkpoint is the same wherever it lies."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,12 +13,14 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
+from transformers.trainer_utils import TrainOutput
 
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.cases import Cases
 from llmrec.evaluation.evaluator import collect, score_ranks, user_metrics
 from llmrec.losses.candidates import candidate_softmax
 from llmrec.models.adapter import inner
+from llmrec.models.memory import Memory
 from llmrec.ranking.dual import DualScorer
 from llmrec.recommender import Recommender
 from llmrec.text.batch import Pass
@@ -27,9 +30,11 @@ from llmrec.training.branches import branched
 from llmrec.training.collators import WindowCollator
 from llmrec.training.dataset import WindowDataset
 from llmrec.training.known_items import KnownItems
-from llmrec.training.popularity import POPULARITY_WEIGHTS, best_popularity_weight
+from llmrec.training.score_weights import MAX_CASES, POPULARITY_WEIGHTS, best_popularity_weight, best_score_weights
 
 CUTOFF = 10
+WITH_MEMORY = f"memory_ndcg@{CUTOFF}"
+"""Name in the log of the validation metric once the memory is weighed."""
 
 
 class RecTrainer(AdapterTrainer):
@@ -42,6 +47,8 @@ class RecTrainer(AdapterTrainer):
         cases: validation targets, or None to train without evaluation.
         popularity_weight: how much popularity is in scores (`RecommenderConfig.popularity_weight`); None chooses at
             every evaluation, among `POPULARITY_WEIGHTS`.
+        memory: counted on the training events; its weights are chosen on the validation targets once training has
+            ended. None leaves out what it would remember.
     """
 
     train_dataset: WindowDataset
@@ -61,11 +68,13 @@ class RecTrainer(AdapterTrainer):
         train_dataset: WindowDataset,
         cases: Cases | None,
         popularity_weight: float | None = None,
+        memory: Memory | None = None,
     ) -> None:
         super().__init__(recommender, args, train_dataset, cases, WindowCollator(recommender.processor))
         given = recommender.popularity_weight if popularity_weight is None else popularity_weight
         choose = popularity_weight is None and recommender.config.hybrid
         self.popularity_weights = POPULARITY_WEIGHTS if choose else (given,)
+        self.memory = memory
         labels = np.concatenate(train_dataset.labels)
         wanted = np.unique(labels[labels >= 0])
         never = wanted[inner(recommender.model).rec_items.counts.cpu().numpy()[wanted] == 0]
@@ -160,6 +169,34 @@ class RecTrainer(AdapterTrainer):
         if self.recommender.config.hybrid:
             metrics["popularity_weight"] = self.recommender.popularity_weight
         return self.report_evaluation(metrics, metric_key_prefix, began)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:  # type: ignore[override]
+        """Train as `AdapterTrainer.train`, then weigh the memory, if there is one and targets to do it on."""
+        output = super().train(resume_from_checkpoint, **kwargs)
+        if self.memory is not None and self.cases is not None:
+            self.weigh_memory(self.memory)
+        return output
+
+    def weigh_memory(self, memory: Memory) -> None:
+        """Choose how much of popularity and of what is remembered is in scores; remember nothing where it is of no use.
+
+        Args:
+            memory: counted on the training events.
+        """
+        assert self.cases is not None
+        model, step = inner(self.recommender.model), -(-len(self.cases) // MAX_CASES)
+        cases = self.cases.take(np.arange(0, len(self.cases), step))
+        shard = (self.accelerator.process_index, self.accelerator.num_processes)
+        self.recommender.memory = None
+        scorer = self.recommender.scorer(self.args.per_device_eval_batch_size, shard)
+        assert isinstance(scorer, DualScorer)
+        popularity = self.popularity_weights
+        masked, states = self.args.mask_seen, scorer.states(cases)
+        best, per_user = best_score_weights(states, model, cases, memory, popularity, masked, CUTOFF)
+        self.recommender.popularity_weight = best.popularity
+        self.recommender.memory = replace(memory, weights=best.memory) if best.memory else None
+        quality = float(per_user[f"ndcg@{CUTOFF}"].to_numpy().mean())
+        self.log({WITH_MEMORY: quality, "popularity_weight": best.popularity, **asdict(best.memory)})
 
     def _load_weights(self, folder: Path) -> None:
         super()._load_weights(folder)

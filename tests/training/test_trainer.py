@@ -26,7 +26,7 @@ from llmrec.text.batch import Branch
 from llmrec.training.arguments import RecTrainingArguments
 from llmrec.training.collators import WindowBatchSampler
 from llmrec.training.dataset import WindowDataset
-from llmrec.training.popularity import POPULARITY_WEIGHTS
+from llmrec.training.score_weights import POPULARITY_WEIGHTS
 from llmrec.training.trainer import RecTrainer
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from llmrec.configuration import MemoryWeights
 from llmrec.data.item_neighbours import Neighbours, item_neighbours
 from llmrec.data.training_events import TrainingEvents
-from llmrec.ranking.memory import NUM_NEIGHBOURS, Memory
+from llmrec.models.memory import NUM_NEIGHBOURS, Memory
 
 N = 7
 WEIGHTS = MemoryWeights(neighbours=2.0, neighbours_decay=0.7, own=3.0, own_decay=0.9)
@@ -45,7 +45,7 @@ def test_scores_are_the_sums_of_the_formula_event_by_event(histories):
             if item < N:  # what lies beyond the table is new
                 own[item] += 0.9**age
                 near += 0.7**age * similar[item]
-        near = near / near.max() if near.max() > 0 else near
+        near /= sum(0.7**age for age in range(len(history)))
         assert row == pytest.approx(2.0 * near + 3.0 * np.log1p(own), rel=1e-5, abs=1e-6)
 
 

@@ -31,9 +31,10 @@ NUM_NEIGHBOURS = 100
 class Memory:
     """The memory path of a dual score: m(u, i) = a · own(u, i) + b · neighbours(u, i).
 
-    own(u, i) = log(1 + Σ d^age over the events of u that are i); neighbours(u, i) = Σ_j e^age_j · cos(h_j, i) over the
-    events h_j of u that have i among their nearest items, divided by the largest such sum, so that it lies in [0, 1].
-    The age of an event is the number of events after it. An item without a training event has no neighbours.
+    own(u, i) = log(1 + Σ d^age over the events of u that are i); neighbours(u, i) = Σ_j e^age_j · cos(h_j, i) / Σ_j
+    e^age_j, the cosine counted only where i is among the nearest items of the event h_j. The age of an event is the
+    number of events after it. An item without a training event has no neighbours. What an item gains does not depend on
+    which others are in the catalogue.
 
     Args:
         neighbours: nearest items of each item, N rows.
@@ -77,12 +78,12 @@ class Memory:
 
         >>> table = Neighbours(np.array([0, 1, 3, 4]), np.array([1, 0, 2, 1]), np.array([0.5, 0.5, 1.0, 1.0]))
         >>> memory = Memory(table, MemoryWeights())
-        >>> memory.neighbour_scores([np.array([0, 1])], decay=0.5).tolist()  # .5 of item 1 by 0; .5 and 1 by item 1
-        [[0.5, 0.25, 1.0]]
+        >>> memory.neighbour_scores([np.array([0, 1, 1])], decay=0.0001).round(2).tolist()  # those of item 1
+        [[0.5, 0.0, 1.0]]
         """
         sums = (self._fading(histories, decay) @ self._table).toarray()
-        highest = sums.max(axis=1, keepdims=True, initial=0)
-        return np.divide(sums, highest, out=np.zeros_like(sums), where=highest > 0).astype(np.float32)
+        weights = [(decay ** np.arange(len(history), dtype=np.float64)).sum() for history in histories]
+        return (sums / np.maximum(weights, 1e-300).reshape(-1, 1)).astype(np.float32)
 
     def own_scores(self, histories: Sequence[np.ndarray], decay: float) -> np.ndarray:
         """Return own(u, i), (B, N) float32.

@@ -8,7 +8,7 @@ import torch
 from small_data import cases_of
 from tiny_recommenders import rec_model, tiny_recommender
 
-from llmrec.training.popularity import POPULARITY_WEIGHTS, best_popularity_weight
+from llmrec.training.score_weights import POPULARITY_WEIGHTS, best_popularity_weight
 
 NUM_ITEMS = 24
 
