@@ -206,7 +206,7 @@ def test_the_evaluator_asks_at_the_time_of_the_target(trained, num_candidates):
         for numbers, scores in scorer.catalogue_scores(asked_for):
             for case, row in zip(numbers, scores, strict=True):
                 opened = recommender.open(events_of(items[: position[case]], times[: position[case]]))
-                dual = recommender.snapshot().scores(opened.user_state(now=int(nows[case]))[None])[0]
+                dual = recommender.snapshot().scores(opened.user_state(now=int(nows[case]))[None], [])[0]
                 if num_candidates == 0:
                     assert worst(row, dual) <= 1e-3
                     continue

@@ -169,7 +169,7 @@ def test_events_read_one_by_one_in_batches_and_in_windows_agree(trained, family,
         for case, row in zip(numbers, found, strict=True):
             one = recommender.open(whole[: position[case]])
             state = one.user_state(now=int(times[position[case]]))
-            assert (recommender.snapshot().scores(state[None])[0] - row).abs().max() <= 1e-3
+            assert (recommender.snapshot().scores(state[None], [])[0] - row).abs().max() <= 1e-3
 
 
 def test_a_history_without_times_is_one_of_no_moment(trained):
