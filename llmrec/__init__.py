@@ -23,12 +23,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llmrec.configuration import RecommenderConfig as RecommenderConfig
+    from llmrec.data.cases import Cases as Cases
+    from llmrec.data.catalog import Catalog as Catalog
+    from llmrec.data.directory import PreparedData as PreparedData
+    from llmrec.data.interactions import Interactions as Interactions
+    from llmrec.data.labelled_cases import LabelledCases as LabelledCases
+    from llmrec.recommender import Recommendation as Recommendation
     from llmrec.recommender import Recommender as Recommender
+    from llmrec.text.template import PromptTemplate as PromptTemplate
 
 __version__ = "0.1.0"
 
 _PLACES = {
     "Recommender": "recommender",
+    "RecommenderConfig": "configuration",
+    "Recommendation": "recommender",
+    "Interactions": "data.interactions",
+    "PreparedData": "data.directory",
+    "Catalog": "data.catalog",
+    "Cases": "data.cases",
+    "LabelledCases": "data.labelled_cases",
+    "PromptTemplate": "text.template",
 }
 """Where each name is defined; a name ending in its own module is that module."""
 

@@ -13,7 +13,7 @@ from tiny_recommenders import randomise, tiny_recommender
 
 from llmrec.commands.main import run
 from llmrec.data.catalog import Catalog
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.ranking.history_store import HistoryStore
 from llmrec.recommender import Recommender
 
@@ -121,7 +121,7 @@ def test_prepare_drops_what_is_no_time_sorts_the_rest_and_says_so(tmp_path):
     tied = [("u0", "7", START + DAY), ("u0", "8", START + DAY)]
     wrong = [("u0", "1", None), ("u1", "1", "soon"), ("u2", "1", -5), ("u3", "1", START * 1_000), ("u3", "2", ahead)]
     assert prepared(tmp_path, [*sound, *wrong, *tied]) == 0
-    data = DataDirectory.open(tmp_path / "data")
+    data = PreparedData.open(tmp_path / "data")
     assert data.interactions.height == len(sound) + len(tied)
     manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
     dropped = {step["name"]: step["dropped"] for step in manifest["counts"]["events"] if step["dropped"]}
@@ -142,4 +142,4 @@ def test_prepare_asks_for_the_unit_of_milliseconds(tmp_path, capsys):
     assert prepared(tmp_path, rows) == 2
     assert "pass --time_unit ms" in capsys.readouterr().err
     assert prepared(tmp_path, rows, "--time_unit", "ms") == 0
-    assert DataDirectory.open(tmp_path / "data").interactions["timestamp"].max() == START + 4
+    assert PreparedData.open(tmp_path / "data").interactions["timestamp"].max() == START + 4

@@ -12,7 +12,7 @@ from tiny_recommenders import randomise, rec_model, tiny_recommender
 from llmrec.commands.main import run
 from llmrec.configuration import MemoryWeights, RecommenderConfig
 from llmrec.data.cases import Cases
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.data.training_events import TrainingEvents
 from llmrec.evaluation.evaluator import evaluate_system, user_metrics
 from llmrec.models.memory import Memory
@@ -22,8 +22,8 @@ WEIGHTS = MemoryWeights(neighbours=9.0, neighbours_decay=0.7, own=2.0, own_decay
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> DataDirectory:
-    return DataDirectory.open(data_directory(tmp_path_factory.mktemp("data") / "data", num_users=16))
+def data(tmp_path_factory) -> PreparedData:
+    return PreparedData.open(data_directory(tmp_path_factory.mktemp("data") / "data", num_users=16))
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def memory(data) -> Memory:
     return Memory.counted(TrainingEvents.from_histories(data.histories(), data.catalog), WEIGHTS)
 
 
-def history_of(data: DataDirectory, rows: list[int]) -> list[dict]:
+def history_of(data: PreparedData, rows: list[int]) -> list[dict]:
     return [{"item_id": data.catalog.ids[row], "timestamp": 1_600_000_000 + 86_400 * n} for n, row in enumerate(rows)]
 
 
@@ -156,7 +156,7 @@ def test_training_weighs_the_memory_on_validation(checkpoints, tmp_path, repeats
     assert best >= before - 1e-6  # no memory is among what is tried
     recommender = Recommender.from_pretrained(tmp_path / "r", device="cpu")
     assert (recommender.memory is None) == (recommender.config.memory is None)
-    cases = Cases.from_histories(DataDirectory.open(folder).histories(), recommender.items.catalog, "validation")
+    cases = Cases.from_histories(PreparedData.open(folder).histories(), recommender.items.catalog, "validation")
     ranks = evaluate_system(recommender.scorer(), cases, not repeats)
     assert user_metrics(ranks, cases, [10])["ndcg@10"].mean() == pytest.approx(best, abs=1e-6)
 

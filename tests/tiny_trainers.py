@@ -9,7 +9,7 @@ import torch
 from tiny_recommenders import tiny_recommender
 
 from llmrec.data.cases import Cases
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.training.arguments import RecTrainingArguments
 from llmrec.training.dataset import WindowDataset
 from llmrec.training.trainer import RecTrainer
@@ -17,7 +17,7 @@ from llmrec.training.trainer import RecTrainer
 
 def make_trainer(
     checkpoint: Path,
-    data: DataDirectory,
+    data: PreparedData,
     output: Path,
     *,
     seed: int = 0,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from llmrec.commands.arguments import parse_arguments, print_settings
 from llmrec.data.audit import audit, write_audit
 from llmrec.data.audit_page import audit_summary
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.data.files import check_mapping
 from llmrec.data.findings import SEVERITIES
 from llmrec.data.schema import parse_mapping
@@ -69,7 +69,7 @@ def check_arguments(arguments: AuditArguments) -> None:
 
 def audit_directory(path: str) -> dict[str, Any]:
     """Audit prepared data."""
-    data = DataDirectory.open(path)
+    data = PreparedData.open(path)
     return audit(SplitEvents(data.splits, data.manifest["split"]["kind"]), data.catalog)
 
 

@@ -20,7 +20,7 @@ from llmrec.baselines.systems import SYSTEMS, Fitter, choose_systems, grid
 from llmrec.commands.arguments import parse_arguments, print_settings
 from llmrec.commands.memory import peak_memory_mib
 from llmrec.data.cases import Cases
-from llmrec.data.directory import MANIFEST, DataDirectory
+from llmrec.data.directory import MANIFEST, PreparedData
 from llmrec.data.training_events import TrainingEvents
 from llmrec.evaluation.evaluator import evaluate_system, user_metrics
 from llmrec.hub.data_sets import open_data
@@ -122,7 +122,7 @@ def validation_quality(system: System, cases: Cases, mask_seen: bool) -> float:
     return float(np.mean(user_metrics(evaluate_system(system, cases, mask_seen), cases)[METRIC].to_numpy()))
 
 
-def item_vectors(arguments: BaselinesArguments, directory: DataDirectory) -> Callable[[], np.ndarray]:
+def item_vectors(arguments: BaselinesArguments, directory: PreparedData) -> Callable[[], np.ndarray]:
     """Return what encodes the catalogue (N, D) as a training with these settings does at its start."""
 
     def encode() -> np.ndarray:

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import set_seed
 
 from llmrec.commands.memory import peak_memory_mib, reset_peak_memory
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.losses.catalogue import IGNORED
 from llmrec.models.adapter import inner
 from llmrec.models.capabilities import is_causal
@@ -66,7 +66,7 @@ def measure(arguments: BenchmarkArguments) -> Iterator[dict[str, Any]]:
         ValueError: if a history's losses differ by more than `TOLERANCE` between the ways.
     """
     set_seed(0)
-    directory = DataDirectory.open(arguments.data_dir)
+    directory = PreparedData.open(arguments.data_dir)
     counts = np.zeros(len(directory.catalog), dtype=np.int64)
     settings = ModelArguments(
         base_model=arguments.base_model, template=arguments.template, hybrid=False, attention_dropout=0.0

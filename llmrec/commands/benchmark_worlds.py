@@ -19,7 +19,7 @@ import torch
 from llmrec.commands.arguments import parse_pairs
 from llmrec.commands.train import train, train_parser
 from llmrec.data.cases import Cases
-from llmrec.data.directory import DataDirectory, staged_directory
+from llmrec.data.directory import PreparedData, staged_directory
 from llmrec.data.preparation import SplitSettings, prepare
 from llmrec.data.world_odds import NUM_USERS, forecasts, make_world, world_tables
 from llmrec.data.worlds import WORLDS, World
@@ -98,7 +98,7 @@ def measure_world(arguments: BenchmarkArguments, name: str) -> dict[str, Any]:
     with staged_directory(folder / "data") as staging:
         raw = world_tables(name, arguments.seed, arguments.num_users)
         prepare(raw, staging, SplitSettings("users", validation_fraction=0.1, test_fraction=0.2))
-    directory = DataDirectory.open(folder / "data")
+    directory = PreparedData.open(folder / "data")
     world, cases = (
         make_world(name, arguments.seed),
         Cases.from_histories(directory.histories(), directory.catalog, "test"),

@@ -15,7 +15,7 @@ from typing import Any
 from llmrec.commands.arguments import parse_arguments, print_settings
 from llmrec.commands.evaluate_pairs import RESULTS as PAIR_RESULTS
 from llmrec.commands.train import RESULT
-from llmrec.data.directory import MANIFEST, DataDirectory
+from llmrec.data.directory import MANIFEST, PreparedData
 from llmrec.hub.card import CARD, renewed_card
 from llmrec.hub.checks import check_folder
 from llmrec.hub.eval_results import EVAL_RESULTS, as_json, condense, read_eval_results
@@ -109,5 +109,5 @@ def read_data(data_dir: str | None) -> tuple[dict[str, Any] | None, dict[str, An
     """Return the manifest of a data directory, with its own hash, and its audit; None for what there is not."""
     if data_dir is None:
         return None, None
-    directory = DataDirectory.open(data_dir)
+    directory = PreparedData.open(data_dir)
     return {**directory.manifest, "sha256": sha256_of(directory.path / MANIFEST)}, directory.audit

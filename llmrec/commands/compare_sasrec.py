@@ -31,7 +31,7 @@ from llmrec.commands.arguments import parse_arguments, print_settings
 from llmrec.commands.baselines import validation_quality
 from llmrec.commands.benchmark import write_rows
 from llmrec.data.cases import Cases
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.data.training_events import TrainingEvents
 from llmrec.evaluation.evaluator import evaluate_system
 from llmrec.evaluation.intervals import bootstrap_means, percentile_interval
@@ -73,7 +73,7 @@ def compare(arguments: CompareArguments) -> list[dict[str, Any]]:
     """
     print_settings(arguments)
     check_writable(arguments.output_dir)
-    directory = DataDirectory.open(arguments.data_dir)
+    directory = PreparedData.open(arguments.data_dir)
     if (kind := directory.manifest["split"]["kind"]) != "leave_one_out":
         raise ValueError(
             f"data directory {arguments.data_dir!r} is split {kind!r}: one target per user is compared;\n"

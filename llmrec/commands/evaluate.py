@@ -33,7 +33,7 @@ from llmrec.commands.evaluate_systems import (
 )
 from llmrec.commands.subject import check_data, describe_subject, load_subject, training_curve, use_popularity_weight
 from llmrec.data.cases import Cases
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.data.training_events import TrainingEvents
 from llmrec.evaluation.ablations import ablate, variants
 from llmrec.evaluation.rankings import Questions, Rankings
@@ -186,7 +186,7 @@ def join_processes() -> PartialState:
 
 
 def read_questions(
-    directory: DataDirectory, cases: Cases, arguments: EvaluateArguments, recommender: Recommender | None
+    directory: PreparedData, cases: Cases, arguments: EvaluateArguments, recommender: Recommender | None
 ) -> Questions:
     """Return what every system is asked; times are shuffled only where there is a clock.
 
@@ -197,7 +197,7 @@ def read_questions(
     return Questions.about(cases, directory.catalog, kinds if arguments.shuffles else (), arguments.seed, serializer)
 
 
-def read_cases(directory: DataDirectory, arguments: EvaluateArguments) -> Cases:
+def read_cases(directory: PreparedData, arguments: EvaluateArguments) -> Cases:
     """Return the targets that are asked for.
 
     Raises:

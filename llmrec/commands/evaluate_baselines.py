@@ -14,7 +14,7 @@ from llmrec.baselines.search import Settings, System, search
 from llmrec.baselines.systems import OF_REPEATS, Fitter, grid
 from llmrec.commands.baselines import METRIC, validation_quality
 from llmrec.data.cases import Cases
-from llmrec.data.directory import MANIFEST, DataDirectory
+from llmrec.data.directory import MANIFEST, PreparedData
 from llmrec.data.training_events import TrainingEvents
 from llmrec.evaluation.evaluator import CatalogueScorer
 from llmrec.storage import sha256_of
@@ -32,7 +32,7 @@ Search = dict[str, Any]
 
 
 def load_baselines(
-    directory: DataDirectory, folder: str | None
+    directory: PreparedData, folder: str | None
 ) -> tuple[dict[str, CatalogueScorer], dict[str, Search], dict[str, bool]]:
     """Return the fitted baselines of a folder; none without a folder.
 
@@ -65,7 +65,7 @@ def trivial_names(mask_seen: bool, with_texts: bool) -> list[str]:
 
 def fit_trivial(
     names: list[str],
-    directory: DataDirectory,
+    directory: PreparedData,
     events: TrainingEvents,
     text: np.ndarray | None,
     mask_seen: bool,
@@ -104,7 +104,7 @@ def fit_trivial(
     return systems, searches
 
 
-def search_cases(directory: DataDirectory) -> Cases | None:
+def search_cases(directory: PreparedData) -> Cases | None:
     """Return validation targets to choose settings by, some of them where there are many; None where there are none."""
     try:
         cases = Cases.from_histories(directory.histories(), directory.catalog, "validation")

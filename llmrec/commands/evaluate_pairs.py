@@ -10,7 +10,7 @@ import numpy as np
 
 from llmrec.baselines.frozen_text import frozen_text_logits
 from llmrec.commands.train_pairs import training_pairs
-from llmrec.data.directory import MANIFEST, DataDirectory
+from llmrec.data.directory import MANIFEST, PreparedData
 from llmrec.data.labelled_cases import LabelledCases
 from llmrec.data.like_rates import item_log_odds, like_rate_logits, overall_rate, pair_log_odds
 from llmrec.evaluation.pair_results import pair_results
@@ -26,7 +26,7 @@ RESULTS = "pair_results"
 
 
 def evaluate_pairs(
-    directory: DataDirectory,
+    directory: PreparedData,
     recommender: Recommender,
     split: str,
     max_users: int | None,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from llmrec.commands.evaluate_arguments import EvaluateArguments
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.data.training_events import TrainingEvents
 from llmrec.evaluation.evaluator import user_metrics
 from llmrec.evaluation.list_metrics import list_metrics, users_per_item
@@ -29,7 +29,7 @@ from llmrec.evaluation.strata import strata_of
 
 def report(
     arguments: EvaluateArguments,
-    directory: DataDirectory,
+    directory: PreparedData,
     rankings: Rankings,
     events: TrainingEvents,
     text: np.ndarray | None,

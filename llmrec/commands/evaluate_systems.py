@@ -11,7 +11,7 @@ from accelerate import PartialState
 
 from llmrec.commands.evaluate_arguments import EvaluateArguments
 from llmrec.commands.subject import load_subject
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.evaluation.evaluator import CatalogueScorer
 from llmrec.evaluation.results import AGAINST, NOW_LAST, PROPOSER, SUBJECT
 from llmrec.recommender import Recommender
@@ -60,7 +60,7 @@ def choose_mask(asked: bool | None, made_for: Mapping[str, bool], warn: bool = T
 
 
 def load_proposer(
-    directory: DataDirectory, arguments: EvaluateArguments, num_candidates: int | None, state: PartialState
+    directory: PreparedData, arguments: EvaluateArguments, num_candidates: int | None, state: PartialState
 ) -> Recommender | None:
     """Return the other adapter that proposes, if one is asked for.
 

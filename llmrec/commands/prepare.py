@@ -17,8 +17,8 @@ from typing import Any, Literal
 from llmrec.commands.arguments import parse_arguments, print_settings
 from llmrec.data.attributes import MAX_CHARACTERS
 from llmrec.data.audit_page import audit_summary
-from llmrec.data.directory import DataDirectory, staged_directory
-from llmrec.data.files import read_files
+from llmrec.data.directory import PreparedData, staged_directory
+from llmrec.data.files import read_tables
 from llmrec.data.instructions import read_instructions
 from llmrec.data.labels import LabelSettings, labels_table
 from llmrec.data.preparation import SplitSettings, prepare
@@ -122,7 +122,7 @@ def read_raw(arguments: PrepareArguments) -> RawTables:
         raw = read_instructions(arguments.instructions)
     else:
         assert arguments.interactions is not None
-        raw = read_files(arguments.interactions, arguments.items, parse_mapping(arguments.columns))
+        raw = read_tables(arguments.interactions, arguments.items, parse_mapping(arguments.columns))
     raw.source, raw.licence = arguments.name or raw.source, arguments.licence or raw.licence
     raw.citation = arguments.citation or raw.citation
     return raw
@@ -221,6 +221,6 @@ def main(argv: list[str] | None = None) -> None:
     print(f"\n{split_table(split)}\n")
     if "labels" in manifest:
         print(f"{labels_table(manifest['labels'])}\n")
-    found = DataDirectory(Path(arguments.output_dir), manifest).audit
+    found = PreparedData(Path(arguments.output_dir), manifest).audit
     print(f"{audit_summary(found)}\n" if found else "audit: left out, for there is no test event\n")
     print(f"{arguments.output_dir}: {split['kind']} split, written in {time.perf_counter() - start:.1f} s")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.commands.arguments import parse_arguments, print_settings
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.hub.data_sets import data_set, push_data
 from llmrec.hub.eval_results import EVAL_RESULTS, condense
 from llmrec.hub.repository import check_repo_id
@@ -97,7 +97,7 @@ def push_directory(arguments: PushArguments) -> None:
         ValueError: if its licence does not permit it, or none is given.
     """
     assert arguments.data_dir is not None
-    data = DataDirectory.open(arguments.data_dir)
+    data = PreparedData.open(arguments.data_dir)
     if arguments.dry_run:
         with data_set(data, arguments.repo_id, arguments.licence) as folder:
             list_files(folder, arguments.repo_id)

@@ -10,7 +10,7 @@ import torch
 
 from llmrec.commands.train import RESULT
 from llmrec.data.catalog import Catalog
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.evaluation.results import SUBJECT
 from llmrec.hub.eval_results import describe_model
 from llmrec.hub.folder import DATA_MANIFEST
@@ -81,7 +81,7 @@ def describe_subject(
     }
 
 
-def check_data(recommender: Recommender, directory: DataDirectory) -> str | None:
+def check_data(recommender: Recommender, directory: PreparedData) -> str | None:
     """Return a warning where an adapter says that it was trained on other data than these, None where it does not.
 
     That is no error: an adapter may be tried on what is new to it. But another split of the same events, say, holds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.data.labelled_cases import LabelledCases
 from llmrec.data.like_rates import item_log_odds, odds_without_own, overall_rate, pair_log_odds
 from llmrec.hub.data_sets import open_data
@@ -58,7 +58,7 @@ def pair_trainer(
     return PairTrainer(recommender, training, dataset, cases)
 
 
-def training_pairs(directory: DataDirectory, max_examples: int | None, seed: int) -> LabelledCases:
+def training_pairs(directory: PreparedData, max_examples: int | None, seed: int) -> LabelledCases:
     """Return the labelled pairs of the training users, or a few of them drawn by seed.
 
     Raises:

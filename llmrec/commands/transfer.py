@@ -31,7 +31,7 @@ from llmrec.commands.transfer_runs import claim, made_of, weights_of
 from llmrec.commands.transfer_table import ADAPTED_ON, FULL, ZERO_SHOT, Cell, write_transfer
 from llmrec.configuration import CONFIG_NAME, RecommenderConfig
 from llmrec.data.cases import Cases
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.data.distinct_rows import unique_rows
 from llmrec.data.histories import draw_users
 from llmrec.hub.data_sets import open_data
@@ -135,7 +135,7 @@ def transfer(arguments: TransferArguments) -> list[Cell]:
     return cells
 
 
-def measure(arguments: TransferArguments, directory: DataDirectory, cases: Cases) -> Iterator[Cell]:
+def measure(arguments: TransferArguments, directory: PreparedData, cases: Cases) -> Iterator[Cell]:
     """Yield the cells, row by row."""
     embedded = Embedded(directory)
     for row in arguments.rows():
@@ -160,7 +160,7 @@ class Embedded:
         directory: the target.
     """
 
-    def __init__(self, directory: DataDirectory) -> None:
+    def __init__(self, directory: PreparedData) -> None:
         self.directory = directory
         self._known: dict[tuple[str, str, int], Tensor] = {}
 

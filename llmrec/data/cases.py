@@ -6,7 +6,7 @@ after a user's last target is kept, so cases of the validation split hold no tes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -55,6 +55,8 @@ class Cases:
     """(number of users,) int64: training events of each user, where it was counted."""
     tied: list[np.ndarray] | None = None
     """Which events share their full time with a neighbour, each (L,) bool; None where equal `timestamps` are ties."""
+    item_ids: Sequence[str] | None = None
+    """`item_id` of each catalogue item, (N,), so that lists and scores by id can be ranked; None where not known."""
     asked_at: np.ndarray | None = None
     """(number of cases,) int64: the moment of each request, where it is not the time of the target."""
 
@@ -141,6 +143,7 @@ class Cases:
             user=np.repeat(np.arange(len(users)), [len(row[3]) for row in rows]),
             position=np.concatenate([row[3] for row in rows]),
             num_items=len(catalog),
+            item_ids=catalog.ids,
             split=split,
             num_users_drawn_from=drawn_from,
             num_without_history=num_without_history,

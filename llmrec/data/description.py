@@ -13,7 +13,7 @@ import polars as pl
 from llmrec.data.catalog import Catalog
 from llmrec.data.description_drift import choose_attribute, describe_drift
 from llmrec.data.description_time import describe_gaps, describe_repeats, describe_rhythm, describe_sessions
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.data.findings import share
 from llmrec.data.quantiles import quantiles
 from llmrec.data.times import clock_of, iso
@@ -24,7 +24,7 @@ PARTS = {"train": ("train",), "all": ("train", "validation", "test")}
 """Which splits are described, by name; dropped events never are."""
 
 
-def describe(data: DataDirectory, part: str = "train", attribute: str | None = None) -> dict[str, Any]:
+def describe(data: PreparedData, part: str = "train", attribute: str | None = None) -> dict[str, Any]:
     """Describe a data directory.
 
     Args:

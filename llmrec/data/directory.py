@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -12,14 +14,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
+from llmrec.data.cases import Cases
 from llmrec.data.catalog import Catalog
-from llmrec.data.histories import read_histories
+from llmrec.data.histories import read_histories, training_histories
 from llmrec.data.schema import INTERACTIONS_SCHEMA, SPLITS_SCHEMA, check_schema
 from llmrec.storage import finish, read_whole, replaced_folder, sha256_of, unless_changed
 from llmrec.untrusted import refusals, regular_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from llmrec.data.cleaning import CleaningReport
 
 FORMAT = "llmrec-data"
 FORMAT_VERSION = 1
@@ -32,6 +37,8 @@ TOLD = (
 )
 """Parts of a manifest that hold hashes, counts and settings alone."""
 Table = TypeVar("Table")
+MASK_BELOW = 0.1
+"""Share of repeated training events below which rankings leave seen items out, unless told otherwise."""
 KNOWN_FILES = {MANIFEST, *TABLES, AUDIT, "audit.md"}
 
 
@@ -75,21 +82,25 @@ def write_manifest(directory: Path, manifest: dict[str, Any]) -> None:
     (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
-class DataDirectory:
-    """A prepared data set; make one with `DataDirectory.open`.
+class PreparedData:
+    """Cleaned events, split in time, with their catalogue; made by `Interactions.split`, or by `PreparedData.open`.
 
     Attributes:
         path: Where it lies.
         manifest: Source, licence, filters, counts, split and versions (see `preparation.prepare`).
+        report: What cleaning dropped, where the data were prepared here and now.
+        temporary: The folder that goes with the object, where the data were saved nowhere else.
     """
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self.manifest = manifest
+        self.report: CleaningReport | None = None
+        self.temporary: tempfile.TemporaryDirectory[str] | None = None
         self._check_unchanged = unless_changed(path, [MANIFEST])
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> DataDirectory:
+    def open(cls, path: str | os.PathLike[str]) -> PreparedData:
         """Open a data directory, checking its files against the manifest.
 
         Raises:
@@ -99,14 +110,14 @@ class DataDirectory:
         directory = Path(path)
         regular_files(directory)
 
-        def read() -> DataDirectory:
+        def read() -> PreparedData:
             with refusals("data directory", directory):
                 return cls._open(directory)
 
         return read_whole(directory, [MANIFEST], read)
 
     @classmethod
-    def _open(cls, directory: Path) -> DataDirectory:
+    def _open(cls, directory: Path) -> PreparedData:
         manifest = read_manifest(directory)
         for name in TABLES:
             file = directory / name
@@ -141,6 +152,49 @@ class DataDirectory:
     def catalog(self) -> Catalog:
         """Every item with text, cold ones included."""
         return self._read(lambda: Catalog.read(self.path / "items.parquet"))
+
+    @property
+    def items(self) -> Catalog:
+        """The catalogue."""
+        return self.catalog
+
+    @property
+    def train(self) -> Dataset:
+        """Training events, one row per user: `user_id`, and lists `item_id`, `timestamp`, oldest first."""
+        return training_histories(self.histories())
+
+    @cached_property
+    def validation(self) -> Cases:
+        """Targets of the validation split, each with the history before it."""
+        return Cases.from_histories(self.histories(), self.catalog, "validation")
+
+    @cached_property
+    def test(self) -> Cases:
+        """Targets of the test split; look at them once, when everything is decided."""
+        return Cases.from_histories(self.histories(), self.catalog, "test")
+
+    @cached_property
+    def repeat_share(self) -> float:
+        """Share of the training events whose user had the item before."""
+        keys = self.interactions.select("user_id", "item_id").with_columns(self.splits["split"])
+        train = keys.filter(pl.col("split") == "train")
+        return float((pl.Series(train.select(pl.int_range(pl.len()).over("user_id", "item_id"))) > 0).mean() or 0.0)
+
+    @property
+    def mask_seen(self) -> bool:
+        """Whether rankings leave items of the history out: where fewer than `MASK_BELOW` of the events repeat one."""
+        return self.repeat_share < MASK_BELOW
+
+    def save(self, folder: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Copy the data directory to another folder.
+
+        Raises:
+            FileExistsError: Something else stands there.
+        """
+        with staged_directory(folder, overwrite=overwrite) as staging:
+            for name in sorted(KNOWN_FILES):
+                if (self.path / name).is_file():
+                    shutil.copyfile(self.path / name, staging / name)
 
     @property
     def has_clock(self) -> bool:

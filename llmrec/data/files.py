@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
@@ -37,13 +37,24 @@ def separator_of(path: Path) -> str:
     return max(SEPARATORS, key=header.count)
 
 
-def scan_table(path: str | os.PathLike[str]) -> pl.LazyFrame:
+Table = str | os.PathLike[str] | pl.DataFrame
+"""A file, or a frame."""
+
+
+def name_of(table: Table, role: str) -> str:
+    """Return what a table is called in errors: its file, or the role that a frame plays."""
+    return role if isinstance(table, pl.DataFrame) else Path(table).name
+
+
+def scan_table(path: Table) -> pl.LazyFrame:
     """Open a table lazily, by the ending of its name; CSV values stay texts, so that `007` remains an id.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The ending is unknown, or the file holds no columns or cannot be read.
     """
+    if isinstance(path, pl.DataFrame):
+        return path.lazy()
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file at {os.fspath(path)!r}")
@@ -61,19 +72,18 @@ def scan_table(path: str | os.PathLike[str]) -> pl.LazyFrame:
     return table
 
 
-def read_columns(path: str | os.PathLike[str], table: pl.LazyFrame, columns: dict[str, str]) -> pl.DataFrame:
+def read_columns(name: str, table: pl.LazyFrame, columns: dict[str, str]) -> pl.DataFrame:
     """Read some columns of a table under their canonical names.
 
     Raises:
         ValueError: The file's content does not fit its columns, a column stands twice or holds values of a kind that
             cannot be used, or there is no row.
     """
-    name = Path(path).name
     found = table.collect_schema().names()
     for column in columns.values():
         if f"{column}_duplicated_0" in found:
             raise ValueError(f"{name!r} has the column {column!r} twice; rename one of them, or take it out")
-    with reading(path):
+    with reading(name):
         frame = table.select(pl.col(column).alias(canonical) for canonical, column in columns.items()).collect()
     if frame.is_empty():
         raise ValueError(f"{name!r} has a header and no row; give at least one")
@@ -100,12 +110,12 @@ def is_plain(kind: pl.DataType, *, lists: bool = False) -> bool:
 
 
 def read_interactions(
-    path: str | os.PathLike[str], mapping: dict[str, str], *, with_texts: bool
+    source: Table, mapping: dict[str, str], *, with_texts: bool
 ) -> tuple[pl.DataFrame, dict[str, str]]:
     """Read a table of events.
 
     Args:
-        path: The file.
+        source: The file or frame.
         mapping: The caller's names, canonical name to column.
         with_texts: Whether to read the items' text attributes from this table too.
 
@@ -116,77 +126,77 @@ def read_interactions(
         FileNotFoundError: There is no such file.
         ValueError: The file cannot be read, has no row, or lacks a column.
     """
-    table = scan_table(path)
+    table, name = scan_table(source), name_of(source, "events")
     found = table.collect_schema().names()
     wanted = {**ALIASES, **ATTRIBUTE_ALIASES}
     columns = recognise(found, wanted, mapping)
-    require_columns(columns, REQUIRED, found, Path(path).name)
+    require_columns(columns, REQUIRED, found, name)
     events = (*REQUIRED, *OPTIONAL)
     columns = {name: column for name, column in columns.items() if name in events or with_texts}
     if with_texts and not set(columns) - set(events):
         raise ValueError(
-            f"{Path(path).name}: no text of items among the columns {', '.join(map(repr, found))};\n"
+            f"{name}: no text of items among the columns {', '.join(map(repr, found))};\n"
             "give a table of items with --items, or name a text column with --columns title=YOUR_COLUMN"
         )
-    return read_columns(path, table, columns), columns
+    return read_columns(name, table, columns), columns
 
 
-def read_items(path: str | os.PathLike[str], mapping: dict[str, str]) -> tuple[pl.DataFrame, dict[str, str]]:
+def read_items(source: Table, mapping: dict[str, str]) -> tuple[pl.DataFrame, dict[str, str]]:
     """Read a table of items: the id, the attributes that are recognised, and every other column that holds words.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file cannot be read, has no row, no id or no text.
     """
-    table = scan_table(path)
+    table, name = scan_table(source), name_of(source, "items")
     found = table.collect_schema().names()
     columns = recognise(found, {"item_id": ALIASES["item_id"], **ATTRIBUTE_ALIASES}, mapping)
     columns = {name: column for name, column in columns.items() if name == "item_id" or name not in ALIASES}
-    require_columns(columns, ["item_id"], found, Path(path).name)
+    require_columns(columns, ["item_id"], found, name)
     types = table.collect_schema()
     others = [column for column in found if column not in columns.values() and is_plain(types[column], lists=True)]
-    items = read_columns(path, table, {**columns, **dict(zip(map(UNNAMED.format, others), others, strict=True))})
+    items = read_columns(name, table, {**columns, **dict(zip(map(UNNAMED.format, others), others, strict=True))})
     columns = {
         name: column for name, column in columns.items() if not items[name].dtype.is_nested() or is_textual(items[name])
     }
     for column in others:
         if is_textual(items[UNNAMED.format(column)]):
-            name = attribute_name(column)
-            if name in columns:
+            attribute = attribute_name(column)
+            if attribute in columns:
                 raise ValueError(
-                    f"{Path(path).name!r}: columns {columns[name]!r} and {column!r} would both be the attribute "
-                    f"{name!r};\nrename one of them, or take it out"
+                    f"{name!r}: columns {columns[attribute]!r} and {column!r} would both be the attribute "
+                    f"{attribute!r};\nrename one of them, or take it out"
                 )
-            columns[name] = column
-            items = items.rename({UNNAMED.format(column): name})
+            columns[attribute] = column
+            items = items.rename({UNNAMED.format(column): attribute})
     if len(columns) == 1:
         raise ValueError(
-            f"{Path(path).name}: no text among the columns {', '.join(map(repr, found))};\n"
+            f"{name}: no text among the columns {', '.join(map(repr, found))};\n"
             "name one with --columns title=YOUR_COLUMN"
         )
     return items.select(list(columns)), columns
 
 
-def check_mapping(paths: Sequence[Path], mapping: Mapping[str, str]) -> None:
+def check_mapping(tables: Mapping[str, Table], mapping: Mapping[str, str]) -> None:
     """Raise unless every mapped column is in one of the tables at least.
 
     Raises:
         FileNotFoundError: A file is missing.
         ValueError: A file cannot be opened, or a mapped column is in none.
     """
-    found = {path.name: scan_table(path).collect_schema().names() for path in paths}
+    found = {name: scan_table(table).collect_schema().names() for name, table in tables.items()}
     for canonical, column in mapping.items():
         if not any(column in names for names in found.values()):
-            tables = "; ".join(f"{name} has {', '.join(map(repr, names))}" for name, names in found.items())
-            raise ValueError(f"column {column!r}, mapped to {canonical}, is in no table: {tables}")
+            told = "; ".join(f"{name} has {', '.join(map(repr, names))}" for name, names in found.items())
+            raise ValueError(f"column {column!r}, mapped to {canonical}, is in no table: {told}")
 
 
-def read_files(
-    interactions: str | os.PathLike[str],
-    items: str | os.PathLike[str] | None = None,
+def read_tables(
+    interactions: Table,
+    items: Table | None = None,
     mapping: dict[str, str] | None = None,
 ) -> RawTables:
-    """Read events and items from files.
+    """Read events and items from files or frames.
 
     Args:
         interactions: Table of events, one row each.
@@ -198,8 +208,9 @@ def read_files(
         ValueError: A file cannot be read, is empty, lacks a column, or a mapped column is in neither.
     """
     mapping = mapping or {}
-    paths = [Path(path) for path in (interactions, items) if path is not None]
-    check_mapping(paths, mapping)
+    roles = {"events": interactions, **({} if items is None else {"items": items})}
+    tables = {name_of(table, role): table for role, table in roles.items()}
+    check_mapping(tables, mapping)
     events, event_columns = read_interactions(interactions, mapping, with_texts=items is None)
     if items is None:
         attributes = [name for name in event_columns if name not in (*REQUIRED, *OPTIONAL)]
@@ -211,8 +222,8 @@ def read_files(
         interactions=events,
         items=texts.with_columns(as_ids(texts["item_id"]).alias("item_id")),
         source="files",
-        licence="not stated: the files are the caller's",
-        citation="not stated: the files are the caller's",
-        inputs={path.name: path for path in paths},
+        licence="not stated: the data are the caller's",
+        citation="not stated: the data are the caller's",
+        inputs={name: Path(table) for name, table in tables.items() if not isinstance(table, pl.DataFrame)},
         columns={"interactions": event_columns, "items": item_columns},
     )

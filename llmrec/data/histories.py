@@ -99,6 +99,16 @@ def indexed_histories(histories: Dataset, catalog: Catalog) -> Iterator[tuple[st
             yield user_id, items, timestamps, splits
 
 
+def training_histories(histories: Dataset) -> Dataset:
+    """Return the training events alone, one row per user that has any: `user_id`, lists `item_id` and `timestamp`."""
+    from datasets import Dataset
+
+    columns = histories.select_columns(["user_id", "item_id", "timestamp", "split"]).with_format("arrow")[:]
+    events = pl.DataFrame(pl.from_arrow(columns)).explode("item_id", "timestamp", "split")
+    train = events.filter(pl.col("split") == "train").drop("split")
+    return Dataset(train.group_by("user_id", maintain_order=True).agg("item_id", "timestamp").to_arrow())
+
+
 def draw_users(histories: Dataset, number: int, seed: int) -> Dataset:
     """Keep the rows of some users, drawn among those with two training events: one to read and one to predict.
 

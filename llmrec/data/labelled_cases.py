@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from llmrec.data.catalog import Catalog
-    from llmrec.data.directory import DataDirectory
+    from llmrec.data.directory import PreparedData
 
 SPLITS = ("train", "validation", "test")
 
@@ -45,7 +45,7 @@ class LabelledCases(Cases):
 
     @classmethod
     def from_directory(
-        cls, data: DataDirectory, split: str, max_users: int | None = None, seed: int = 0
+        cls, data: PreparedData, split: str, max_users: int | None = None, seed: int = 0
     ) -> LabelledCases:
         """Collect the cases of a split of a data directory, which says itself what is asked about.
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from llmrec.data.cases import Cases
-from llmrec.data.directory import MANIFEST, DataDirectory
+from llmrec.data.directory import MANIFEST, PreparedData
 from llmrec.evaluation.comparisons import Comparison, IntervalsByMetric
 from llmrec.evaluation.evaluator import Ranking, metric_columns, user_metrics
 from llmrec.evaluation.intervals import CONFIDENCE, DRAWS, SEED
@@ -35,7 +35,7 @@ OWN = (SUBJECT, PROPOSER, NOW_LAST, AGAINST)
 
 
 def describe_protocol(
-    data: DataDirectory,
+    data: PreparedData,
     cases: Cases,
     mask_seen: bool,
     training_counts: np.ndarray,

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from llmrec.data.directory import KNOWN_FILES, TABLES, DataDirectory, write_manifest
+from llmrec.data.directory import KNOWN_FILES, TABLES, PreparedData, write_manifest
 from llmrec.hub.repository import explained, push_folder
 
 PREFIX = "hub:"
 CARD = "README.md"
 
 
-def open_data(name: str) -> DataDirectory:
+def open_data(name: str) -> PreparedData:
     """Open a data directory: a folder, or `hub:owner/name`, with `@revision` behind it if need be.
 
     Raises:
@@ -25,7 +25,7 @@ def open_data(name: str) -> DataDirectory:
         ValueError: if it is none that this release reads, or a table is not the one that its manifest describes.
     """
     if not name.startswith(PREFIX):
-        return DataDirectory.open(name)
+        return PreparedData.open(name)
     from huggingface_hub import snapshot_download
 
     repository, _, revision = name.removeprefix(PREFIX).partition("@")
@@ -33,11 +33,11 @@ def open_data(name: str) -> DataDirectory:
         folder = snapshot_download(
             repository, repo_type="dataset", revision=revision or None, allow_patterns=sorted(KNOWN_FILES)
         )
-    return DataDirectory.open(folder)
+    return PreparedData.open(folder)
 
 
 def push_data(
-    data: DataDirectory,
+    data: PreparedData,
     repo_id: str,
     licence: str | None,
     private: bool | None = None,
@@ -66,7 +66,7 @@ def push_data(
 
 
 @contextmanager
-def data_set(data: DataDirectory, repo_id: str, licence: str | None) -> Iterator[Path]:
+def data_set(data: PreparedData, repo_id: str, licence: str | None) -> Iterator[Path]:
     """Make the folder that a data directory is pushed as, and take it away again.
 
     Raises:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from llmrec.data.catalog import Catalog
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.text.batch import PADDING, Pass
 from llmrec.text.packing import PackedBatch, collate_packed, pack
 from llmrec.text.processor import Processor
@@ -39,7 +39,7 @@ class HistoryPasses(NamedTuple):
 
 
 def history_passes(
-    directory: DataDirectory,
+    directory: PreparedData,
     processor: Processor,
     held_out: float,
     max_held_out: int,

@@ -13,7 +13,7 @@ from small_data import START, data_directory
 from tiny_recommenders import tiny_recommender
 
 from llmrec.commands.main import run
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 
 GOOD_LINE = {"user_id": "ann", "history": [{"item_id": "i00", "timestamp": START}]}
 
@@ -23,7 +23,7 @@ def place(tmp_path_factory, checkpoints) -> Path:
     """A folder with all that is good: data, an adapter, histories; and some things that are not."""
     folder = tmp_path_factory.mktemp("place")
     data = data_directory(folder / "data")
-    tiny_recommender(checkpoints["bert"], DataDirectory.open(data).catalog).save_pretrained(folder / "adapter")
+    tiny_recommender(checkpoints["bert"], PreparedData.open(data).catalog).save_pretrained(folder / "adapter")
     (folder / "in.jsonl").write_text(json.dumps(GOOD_LINE) + "\n")
     (folder / "file").write_text("a file")
     (folder / "empty").mkdir()

@@ -20,7 +20,7 @@ from llmrec.commands.baselines import validation_quality
 from llmrec.commands.evaluate_systems import ORDERLESS
 from llmrec.commands.main import run
 from llmrec.data.cases import Cases
-from llmrec.data.directory import MANIFEST, DataDirectory
+from llmrec.data.directory import MANIFEST, PreparedData
 from llmrec.evaluation.evaluator import evaluate_system
 from llmrec.evaluation.shuffles import first_targets, shuffle_order
 from llmrec.models.adapter import inner
@@ -72,7 +72,7 @@ def test_all_at_once_and_one_by_one_are_the_same_and_it_says_what_it_does(data, 
     assert set(record["systems"]) == set(SYSTEMS)
     assert record["manifest_sha256"] == hashlib.sha256((data / MANIFEST).read_bytes()).hexdigest()
 
-    directory = DataDirectory.open(data)
+    directory = PreparedData.open(data)
     cases = Cases.from_histories(directory.histories(), directory.catalog, "validation")
     for name, system in read_baselines(tmp_path / "all")[0].items():
         ranks = evaluate_system(system, cases, mask_seen=True)  # one case per user, so the mean is that over users
@@ -92,7 +92,7 @@ def test_no_baseline_reads_the_times_of_a_history(data, checkpoints, tmp_path, m
     monkeypatch.setattr(systems.neighbours, "DECAYS", (0.7,))
     monkeypatch.setattr(systems.content, "DECAYS", (0.7,))  # where nothing fades there is no order
     assert run("baselines", options(data, tmp_path / "all", checkpoints["bert"])) == 0
-    directory = DataDirectory.open(data)
+    directory = PreparedData.open(data)
     firsts = first_targets(Cases.from_histories(directory.histories(), directory.catalog, "test"))
     firsts.timestamps[:] = [START + 1000 * np.arange(len(times)) ** 2 for times in firsts.timestamps]  # uneven gaps
     # Now stays, which recent popularity counts back from.
@@ -112,7 +112,7 @@ def test_no_baseline_reads_the_times_of_a_history(data, checkpoints, tmp_path, m
 def test_the_item_vectors_are_those_that_training_starts_from(data, checkpoints, tmp_path):
     """The default settings of both commands; the twins i02 and i03 tie."""
     assert run("baselines", options(data, tmp_path / "run", checkpoints["llama"], "--systems", "content")) == 0
-    directory = DataDirectory.open(data)
+    directory = PreparedData.open(data)
     settings, catalog = ModelArguments(base_model=str(checkpoints["llama"])), directory.catalog
     recommender = new_recommender(settings, catalog, has_clock=True, counts=np.ones(len(catalog), dtype=np.int64))
     text = inner(recommender.model).rec_items.text.numpy()
@@ -135,7 +135,7 @@ def test_what_is_learnt_does_not_hang_on_held_out_events(data, checkpoints, tmp_
     )
     names = ["popularity", "recent_popularity", "item_knn", "sasrec", "lstm"]
     assert run("baselines", options(data, tmp_path / "run", checkpoints["bert"], "--systems", *names)) == 0
-    histories = DataDirectory.histories
+    histories = PreparedData.histories
 
     def replaced(self):
         def replace(row):
@@ -144,7 +144,7 @@ def test_what_is_learnt_does_not_hang_on_held_out_events(data, checkpoints, tmp_
 
         return histories(self).map(replace)
 
-    monkeypatch.setattr(DataDirectory, "histories", replaced)
+    monkeypatch.setattr(PreparedData, "histories", replaced)
     assert run("baselines", options(data, tmp_path / "other", checkpoints["bert"], "--systems", *names)) == 0
     for name in names:
         one, other = ((tmp_path / folder / f"{name}.safetensors").read_bytes() for folder in ("run", "other"))
@@ -167,7 +167,7 @@ def test_few_events_reach_sequence_systems_only_and_a_seed_reaches_them(data, ch
 def test_settings_are_chosen_for_the_rankings_that_are_asked_for(data, checkpoints, tmp_path, monkeypatch):
     """The value on record is that of the fitted system on validation, masked or not."""
     monkeypatch.setitem(systems.SEQUENCE_GRIDS, "sasrec", [{**SHORT, "mask_seen": True}])
-    directory = DataDirectory.open(data)
+    directory = PreparedData.open(data)
     cases = Cases.from_histories(directory.histories(), directory.catalog, "validation")
     for masked in (True, False):
         folder = tmp_path / str(masked)

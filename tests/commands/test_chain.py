@@ -19,7 +19,7 @@ from two_processes import ROOT, finish, launch, stop
 from llmrec.commands.main import run
 from llmrec.commands.recommend import as_record
 from llmrec.data.cases import Cases
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.evaluation.evaluator import evaluate_system
 from llmrec.recommender import Recommendation, Recommender
 from llmrec.text.template import TEMPLATE_NAME, PromptTemplate
@@ -141,7 +141,7 @@ def test_training_leaves_an_adapter_and_its_results(trained, data):
     assert len(logged) == 2 and values["best_validation"] == max(logged)
     assert values["peak_memory_mib"] > 50
     recommender = Recommender.from_pretrained(trained)
-    assert recommender.items.ids == DataDirectory.open(data).catalog.ids
+    assert recommender.items.ids == PreparedData.open(data).catalog.ids
     assert recommender.config.max_tokens == 64 and recommender.config.has_clock
 
 
@@ -186,7 +186,7 @@ def test_the_card_joins_training_data_and_results(trained, data, tmp_path):
     places = [str(path).encode() for path in (tmp_path, data.parent, trained.parent)]
     for path in (path for path in folder.iterdir() if path.is_file()):
         assert not any(place in path.read_bytes() for place in places), path.name
-    users = {*DataDirectory.open(data).interactions["user_id"]}
+    users = {*PreparedData.open(data).interactions["user_id"]}
     assert not [user for user in users if f'"{user}"' in (folder / "eval_results.json").read_text()]
 
 
@@ -204,7 +204,7 @@ def test_an_adapter_of_other_data_is_measured_with_a_warning_that_stays(trained,
 
 def test_results_are_what_the_recommender_itself_ranks(results, moved, data):
     """Hand-made metrics from the ranks of a recommender that was loaded anew and asked in other batches."""
-    directory = DataDirectory.open(data)
+    directory = PreparedData.open(data)
     cases = Cases.from_histories(directory.histories(), directory.catalog, "test")
     ranks = evaluate_system(Recommender.from_pretrained(moved).scorer(32), cases, True)
     assert len(ranks) == 16  # one target each, so means over users are means over cases
@@ -231,7 +231,7 @@ def test_evaluation_takes_another_popularity_weight(trained, data, tmp_path):
     found = json.loads((tmp_path / "results" / "results.json").read_text())
     saved = Recommender.from_pretrained(trained).popularity_weight
     assert (found["subject"]["popularity_weight"], found["subject"]["saved_popularity_weight"]) == (0.5, saved)
-    directory = DataDirectory.open(data)
+    directory = PreparedData.open(data)
     cases = Cases.from_histories(directory.histories(), directory.catalog, "test")
     recommender = Recommender.from_pretrained(trained)
     recommender.popularity_weight = 0.5

@@ -17,7 +17,7 @@ from llmrec.baselines.folder import read_baselines
 from llmrec.commands import compare_sasrec
 from llmrec.commands.main import run
 from llmrec.data.cases import Cases
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.evaluation.evaluator import evaluate_system
 
 NUM_USERS, NUM_ITEMS = 14, 40  # so many items that nobody walks past one twice
@@ -53,7 +53,7 @@ def data(tmp_path_factory) -> Path:
 
 
 def cases_of(data: Path, split: str) -> Cases:
-    directory = DataDirectory.open(data)
+    directory = PreparedData.open(data)
     return Cases.from_histories(directory.histories(), directory.catalog, split)
 
 
@@ -116,7 +116,7 @@ def test_our_row_is_what_the_baselines_command_fits(compared, data, tmp_path, mo
 
 
 def test_the_peer_learns_and_chooses_without_the_test(compared, data):
-    directory = DataDirectory.open(data)
+    directory = PreparedData.open(data)
     histories, index = directory.histories(), directory.catalog.index
     events = [[index(item) for item in items] for items in histories["item_id"]]
     targets = [items[-1] for items in events]
@@ -135,7 +135,7 @@ def test_the_peer_gets_as_long_and_once_its_own_once_our_settings(compared, data
     seconds = rows_of(compared)[0]["seconds"]
     defaults, same = (json.loads((compared / f"given-{call}" / "settings.json").read_text()) for call in (0, 1))
     assert defaults.pop("model") == {}
-    lengths = [min(len(items) - 2, 6) for items in DataDirectory.open(data).histories()["item_id"]]
+    lengths = [min(len(items) - 2, 6) for items in PreparedData.open(data).histories()["item_id"]]
     assert same.pop("model") == {
         "n_blocks": 1,
         "n_heads": 1,

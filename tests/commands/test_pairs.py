@@ -17,7 +17,7 @@ from tiny_recommenders import rec_model
 from llmrec.commands.main import run
 from llmrec.commands.train import train_parser
 from llmrec.commands.train_pairs import pair_trainer
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.data.labelled_cases import LabelledCases
 from llmrec.ranking.candidates import CandidateScorer, Question
 from llmrec.ranking.pairs import pair_scores
@@ -61,7 +61,7 @@ def test_the_report_judges_as_the_saved_adapter_does(judge, likes, tmp_path):
     assert run("evaluate", ["--task", "pointwise", *files]) == 0
     results = json.loads((tmp_path / "pair_results.json").read_text())
     assert set(results["systems"]) == {"llmrec", "item_popularity", "like_rates", "frozen_text"}
-    recommender, directory = Recommender.from_pretrained(judge), DataDirectory.open(likes)
+    recommender, directory = Recommender.from_pretrained(judge), PreparedData.open(likes)
     cases = LabelledCases.from_directory(directory, "test")
     logits = []
     for user, position in zip(cases.user, cases.position, strict=True):  # one pass per pair, through the public face
@@ -79,7 +79,7 @@ def test_the_report_judges_as_the_saved_adapter_does(judge, likes, tmp_path):
     assert alone == pytest.approx(roc_auc_score(cases.labels, starts), abs=1e-9)
 
 
-def starts_by_hand(directory: DataDirectory, cases: LabelledCases) -> np.ndarray:
+def starts_by_hand(directory: PreparedData, cases: LabelledCases) -> np.ndarray:
     """Log-odds by the user's share of likes so far and the item's in training, both drawn to the overall one."""
     rows = [row for row in directory.histories() if row["split"][0] == "train"]
     shown = [pair for row in rows for pair in zip(row["item_id"], row["liked"], strict=True)]
@@ -103,7 +103,7 @@ def test_a_judge_starts_at_the_like_rates_and_keeps_them_when_saved(checkpoints,
     files = ["--data_dir", str(likes), "--base_model", str(checkpoints["bert"]), "--output_dir", str(tmp_path)]
     still = shlex.split(f"--max_steps 1 --learning_rate 0 --item_learning_rate 0 --hybrid {hybrid}")
     assert run("train", [*files, "--task", "pointwise", *HEAD, *SMALL, *still]) == 0
-    directory = DataDirectory.open(likes)
+    directory = PreparedData.open(likes)
     cases = LabelledCases.from_directory(directory, "test")
     recommender = Recommender.from_pretrained(tmp_path)
     scorer = CandidateScorer(recommender.model, recommender.processor, recommender.items)
@@ -121,7 +121,7 @@ def test_a_judge_may_start_from_nothing(checkpoints, likes, tmp_path):
     assert run("train", [*files, "--task", "pointwise", *HEAD, *SMALL, *still]) == 0
     recommender = Recommender.from_pretrained(tmp_path)
     scorer = CandidateScorer(recommender.model, recommender.processor, recommender.items)
-    cases = LabelledCases.from_directory(DataDirectory.open(likes), "test")
+    cases = LabelledCases.from_directory(PreparedData.open(likes), "test")
     assert not pair_scores(scorer, cases).any() and recommender.config.like_rate is None
 
 
@@ -142,7 +142,7 @@ def test_the_trainer_judges_the_pairs_that_are_given(checkpoints, likes, tmp_pat
     trainer = pair_trainer(*train_parser().parse_args_into_dataclasses([*files, "--task", "pointwise", *HEAD, *SMALL]))
     assert (trainer.args.metric_for_best_model, trainer.args.greater_is_better) == ("auc", True)
     own = trainer.evaluate()
-    cases = LabelledCases.from_directory(DataDirectory.open(likes), "test")
+    cases = LabelledCases.from_directory(PreparedData.open(likes), "test")
     recommender = trainer.recommender
     scores = pair_scores(CandidateScorer(recommender.model, recommender.processor, recommender.items), cases)
     metrics = trainer.evaluate(cases, metric_key_prefix="test")

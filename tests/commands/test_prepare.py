@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from llmrec.commands.main import run
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 
 EVENTS = "who,what,when,rank\n" + "".join(
     f"u{user},{(user + event) % 5},{1_600_000_000 + event * 100 + user},{event}\n"
@@ -34,7 +34,7 @@ def test_files_become_a_data_directory(tmp_path: Path, files: list[str], capsys:
         < output.index("train ")
         < output.index("written in")
     )
-    data = DataDirectory.open(tmp_path / "data")
+    data = PreparedData.open(tmp_path / "data")
     assert data.interactions.height == 48
     assert data.catalog.attributes(3) == {"title": "Item number 3"}
     assert {name: part["events"] for name, part in data.manifest["split"]["counts"].items()} == {
@@ -47,7 +47,7 @@ def test_files_become_a_data_directory(tmp_path: Path, files: list[str], capsys:
 def test_own_files_say_what_they_are(tmp_path: Path, files: list[str]) -> None:
     said = ["--name", "A shop", "--licence", "CC BY 4.0", "--citation", "Somebody 2024"]
     assert run("prepare", [*files, *said, "--output_dir", str(tmp_path / "data")]) == 0
-    manifest = DataDirectory.open(tmp_path / "data").manifest
+    manifest = PreparedData.open(tmp_path / "data").manifest
     assert [manifest[name] for name in ("source", "licence", "citation")] == ["A shop", "CC BY 4.0", "Somebody 2024"]
 
 
@@ -58,7 +58,7 @@ def test_a_bare_user_behavior_csv_needs_no_mapping(tmp_path: Path) -> None:
     (tmp_path / "user_behavior.csv").write_text("\n".join(["visitorid,product_id,event_time,name", *lines]))
     options = ["--interactions", str(tmp_path / "user_behavior.csv"), "--output_dir", str(tmp_path / "data")]
     assert run("prepare", options) == 0
-    data = DataDirectory.open(tmp_path / "data")
+    data = PreparedData.open(tmp_path / "data")
     # 2024-05-01 is 19,844 days after 1970-01-01; ten o'clock two hours east of Greenwich is eight there
     assert data.interactions["timestamp"].min() == 19_844 * 86_400 + 8 * 3_600
     assert data.catalog.attributes(8) == {"title": "Item 8"}
@@ -71,7 +71,7 @@ def test_movielens_small_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixtur
     options = ["--source", "movielens-small", "--split", "leave_one_out", "--min_item_events", "5"]
     assert run("prepare", [*options, "--output_dir", str(tmp_path / "data")]) == 0
     assert "31.9%" in capsys.readouterr().out
-    data = DataDirectory.open(tmp_path / "data")
+    data = PreparedData.open(tmp_path / "data")
     # 100,004 ratings, two of them of films without title and genres
     assert data.interactions.height == 100_002 and len(data.catalog) == 9_064
     assert data.manifest["split"]["counts"]["test"]["users"] == 671
@@ -137,7 +137,7 @@ def test_milliseconds_are_read_when_asked_for(
     assert run("prepare", options) == 2
     assert "looks like milliseconds" in capsys.readouterr().err
     assert run("prepare", [*options, "--time_unit", "ms"]) == 0
-    assert DataDirectory.open(tmp_path / "data").interactions["timestamp"].min() == 1_600_000_000
+    assert PreparedData.open(tmp_path / "data").interactions["timestamp"].min() == 1_600_000_000
 
 
 def test_existing_output_is_kept_unless_told(
@@ -148,4 +148,4 @@ def test_existing_output_is_kept_unless_told(
     assert run("prepare", options) == 2
     assert "--overwrite true" in capsys.readouterr().err
     assert run("prepare", [*options, "--split", "leave_one_out", "--overwrite", "true"]) == 0
-    assert DataDirectory.open(tmp_path / "data").manifest["split"]["kind"] == "leave_one_out"
+    assert PreparedData.open(tmp_path / "data").manifest["split"]["kind"] == "leave_one_out"

@@ -15,7 +15,7 @@ from tiny_recommenders import randomise, tiny_recommender
 
 from llmrec.commands.main import run
 from llmrec.data.cases import Cases
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.evaluation.evaluator import evaluate_system
 from llmrec.recommender import Recommender
 from llmrec.text.template import TEMPLATE_NAME, PromptTemplate
@@ -35,7 +35,7 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def folders(checkpoints, data, tmp_path_factory) -> dict[bool, Path]:
     """An adapter for rankings with seen items masked, and one for rankings with them kept."""
-    root, catalog = tmp_path_factory.mktemp("adapters"), DataDirectory.open(data).catalog
+    root, catalog = tmp_path_factory.mktemp("adapters"), PreparedData.open(data).catalog
     PromptTemplate(event="{title}", item="{title}").save(root)
     template = str(root / TEMPLATE_NAME)
     recommender = randomise(tiny_recommender(checkpoints["bert"], catalog, template=template))
@@ -59,7 +59,7 @@ def test_an_adapter_is_evaluated_as_it_was_trained(data, folders, tmp_path, caps
     assert found["protocol"]["mask_seen"] is found["subject"]["mask_seen"] is masked
     told = "100% of the targets, seen before, cannot be hit" in capsys.readouterr().out
     assert told is masked
-    directory = DataDirectory.open(data)
+    directory = PreparedData.open(data)
     cases = Cases.from_histories(directory.histories(), directory.catalog, "test")
     ranks = evaluate_system(Recommender.from_pretrained(folders[masked], device="cpu").scorer(), cases, masked)
     assert np.array_equal(pl.read_parquet(tmp_path / "per_case.parquet")["rank_llmrec"].to_numpy(), ranks)

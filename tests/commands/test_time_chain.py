@@ -13,7 +13,7 @@ from tiny_recommenders import randomise, rec_model
 
 from llmrec.commands.main import run
 from llmrec.data.cases import Cases
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.evaluation.evaluator import evaluate_system
 from llmrec.recommender import Recommender
 
@@ -72,7 +72,7 @@ def test_the_report_has_the_rows_of_now_and_of_the_other_adapter(results, runs, 
     }
     assert results["protocol"]["now"] == "target" and results["variants"] == ["llmrec_now_last"]
     assert results["best_baseline"] in ("item_knn", "content", "popularity") and results["against"] == "timeless"
-    directory = DataDirectory.open(data)
+    directory = PreparedData.open(data)
     cases = Cases.from_histories(directory.histories(), directory.catalog, "test")
     timed, timeless = (Recommender.from_pretrained(runs[name]) for name in ("timed", "timeless"))
     expected = {

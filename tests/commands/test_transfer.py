@@ -20,7 +20,7 @@ from llmrec.commands.train import ranking_trainer, train_parser
 from llmrec.commands.transfer_table import Cell, page, summary
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.cases import Cases
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.evaluation.evaluator import evaluate_system, user_metrics
 from llmrec.models.adapter import inner
 from llmrec.ranking.item_index import encode_texts
@@ -54,7 +54,7 @@ def cells_of(folder: Path) -> dict[tuple[str, str], dict]:
 
 
 def ndcg_of(system, folder: Path) -> np.ndarray:
-    directory = DataDirectory.open(folder / "data")
+    directory = PreparedData.open(folder / "data")
     cases = Cases.from_histories(directory.histories(), directory.catalog, "test")
     return user_metrics(evaluate_system(system, cases, mask_seen=True), cases, [10])["ndcg@10"].to_numpy()
 
@@ -97,7 +97,7 @@ def test_what_was_read_is_what_the_row_says(made) -> None:
 
 def fresh_recommender(folder: Path, base_model: Path) -> Recommender:
     """As training would start it from a bare checkpoint."""
-    items = DataDirectory.open(folder / "data").catalog
+    items = PreparedData.open(folder / "data").catalog
     small = {"max_tokens": 64, "max_vector_events": 4, "max_item_tokens": 16, "lora_r": 2, "lora_alpha": 4}
     arguments = ModelArguments(base_model=str(base_model), hybrid=False, **small)
     return new_recommender(arguments, items, True, np.zeros(len(items), dtype=np.int64))

@@ -13,7 +13,7 @@ from tiny_recommenders import randomise, tiny_recommender
 
 from llmrec.commands.main import run
 from llmrec.data.cases import Cases
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.evaluation.evaluator import evaluate_system
 from llmrec.recommender import Recommender
 
@@ -29,7 +29,7 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def folders(checkpoints, data, tmp_path_factory) -> dict[str, Path]:
     """A proposer with a dual head and a ranker of another family, whose candidate head counts for itself."""
-    catalog, root = DataDirectory.open(data).catalog, tmp_path_factory.mktemp("adapters")
+    catalog, root = PreparedData.open(data).catalog, tmp_path_factory.mktemp("adapters")
     made = {
         "proposer": randomise(tiny_recommender(checkpoints["llama"], catalog, seed=3), seed=7),
         "ranker": randomise(tiny_recommender(checkpoints["bert"], catalog, head="cross", dual_gate=-0.5)),
@@ -47,7 +47,7 @@ def evaluated(data: Path, folders: dict[str, Path], output: Path, *options: str)
 
 def test_the_report_holds_the_ranks_of_the_hand_made_cascade_and_the_proposers_ceiling(data, folders, tmp_path):
     found = evaluated(data, folders, tmp_path, "--proposer", str(folders["proposer"]))
-    directory = DataDirectory.open(data)
+    directory = PreparedData.open(data)
     cases = Cases.from_histories(directory.histories(), directory.catalog, "test")
     proposer, ranker = (Recommender.from_pretrained(folders[name], device="cpu") for name in ("proposer", "ranker"))
     proposed = evaluate_system(proposer.scorer(), cases, True)

@@ -18,7 +18,7 @@ from llmrec.data.audit import ON_CLOCK, ON_ORDER, audit, write_audit
 from llmrec.data.audit_page import audit_page, audit_summary
 from llmrec.data.cases import Cases
 from llmrec.data.catalog import Catalog
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.data.findings import SEVERITIES, TITLES
 from llmrec.data.split_events import SplitEvents
 
@@ -161,7 +161,7 @@ def test_the_order_of_rows_changes_nothing(letters: list[Row], random: Any) -> N
 
 @pytest.mark.parametrize("kind", ["temporal", "leave_one_out"])
 def test_targets_and_repeats_are_those_of_evaluation(tmp_path: Path, kind: str) -> None:
-    data = DataDirectory.open(data_directory(tmp_path / "data", num_users=15, num_items=12, length=14, split=kind))
+    data = PreparedData.open(data_directory(tmp_path / "data", num_users=15, num_items=12, length=14, split=kind))
     cases = Cases.from_histories(data.histories(), data.catalog, "test")
     found = {row["name"]: row for row in data.audit["findings"]}
     assert data.audit["counts"]["targets"] == len(cases)
@@ -172,7 +172,7 @@ def test_targets_and_repeats_are_those_of_evaluation(tmp_path: Path, kind: str) 
 
 
 def test_a_prepared_directory_holds_its_audit_and_an_older_one_none(tmp_path: Path) -> None:
-    data = DataDirectory.open(data_directory(tmp_path / "data"))
+    data = PreparedData.open(data_directory(tmp_path / "data"))
     again = audit(SplitEvents(data.splits, "leave_one_out"), data.catalog)
     assert data.audit == again
     before = {path.name: path.read_bytes() for path in data.path.iterdir()}
@@ -185,7 +185,7 @@ def test_a_prepared_directory_holds_its_audit_and_an_older_one_none(tmp_path: Pa
     with pytest.raises(ValueError, match=r"audit.json' is no audit"):
         _ = data.audit
     (data.path / "audit.json").unlink()
-    assert DataDirectory.open(data.path).audit is None
+    assert PreparedData.open(data.path).audit is None
 
 
 def test_a_split_without_training_or_test_cannot_be_audited() -> None:

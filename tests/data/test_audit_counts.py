@@ -11,7 +11,7 @@ from small_splits import START, findings_of, tally
 
 from llmrec.data.audit import audit
 from llmrec.data.audit_counts import SURE, missing_below
-from llmrec.data.directory import DataDirectory, staged_directory
+from llmrec.data.directory import PreparedData, staged_directory
 from llmrec.data.preparation import SplitSettings, prepare
 from llmrec.data.schema import RawTables
 from llmrec.data.split_events import SplitEvents
@@ -85,7 +85,7 @@ def test_events_without_a_core_and_with_one_on_training_events_alone_pass(tmp_pa
         settings = SplitSettings(kind=kind, min_user_events=least, min_item_events=least)
         with staged_directory(tmp_path / str(number)) as staging:
             prepare(RawTables(events, items, "files", "", "", {}), staging, settings)
-        found = DataDirectory.open(tmp_path / str(number)).audit
+        found = PreparedData.open(tmp_path / str(number)).audit
         assert found is not None
         assert not {row["name"] for row in found["findings"]} & set(CORES)
         assert not [row for row in found["findings"] if row["severity"] == "error"]
@@ -103,7 +103,7 @@ def test_a_core_is_found_behind_preparations_own(tmp_path: Path) -> None:
     items = events.select("item_id").unique().with_columns(title=pl.concat_str(pl.lit("item "), "item_id"))
     with staged_directory(tmp_path / "data") as staging:
         prepare(RawTables(events, items, "files", "", "", {}), staging, SplitSettings(min_item_events=4))
-    found = DataDirectory.open(tmp_path / "data").audit
+    found = PreparedData.open(tmp_path / "data").audit
     assert found is not None and set(CORES) <= {row["name"] for row in found["findings"]}
 
 

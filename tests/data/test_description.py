@@ -13,7 +13,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.description import NO_CLOCK, describe, describe_events
 from llmrec.data.description_drift import chance_distance, choose_attribute, describe_drift, values_of
 from llmrec.data.description_time import describe_gaps, describe_repeats, describe_rhythm, describe_sessions
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.data.times import to_moments
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
@@ -141,7 +141,7 @@ def test_values_of_a_list_share_their_item() -> None:
 
 
 def test_only_training_events_are_described_unless_asked(tmp_path) -> None:
-    data = DataDirectory.open(data_directory(tmp_path / "data", irregular=True))
+    data = PreparedData.open(data_directory(tmp_path / "data", irregular=True))
     train, every = describe(data), describe(data, "all")
     splits = data.splits["split"]
     assert train["counts"]["events"] == (splits == "train").sum() < every["counts"]["events"] == len(splits)

@@ -13,7 +13,7 @@ import pytest
 
 from llmrec import storage
 from llmrec.data import directory as directory_module
-from llmrec.data.directory import TABLES, DataDirectory, staged_directory
+from llmrec.data.directory import TABLES, PreparedData, staged_directory
 from llmrec.data.preparation import SplitSettings, prepare
 from llmrec.data.schema import RawTables
 from llmrec.storage import sha256_of
@@ -27,10 +27,10 @@ def raw_tables(title: str = "Heat") -> RawTables:
     return RawTables(events, items, "files", "none", "none", {})
 
 
-def write_data(path: Path, title: str = "Heat", overwrite: bool = False) -> DataDirectory:
+def write_data(path: Path, title: str = "Heat", overwrite: bool = False) -> PreparedData:
     with staged_directory(path, overwrite=overwrite) as staging:
         prepare(raw_tables(title), staging, LEAVE_ONE_OUT)
-    return DataDirectory.open(path)
+    return PreparedData.open(path)
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -38,7 +38,7 @@ def leftovers(folder: Path) -> list[str]:
 
 
 def title_at(path: Path) -> str:
-    return DataDirectory.open(path).catalog.attributes(0)["title"]
+    return PreparedData.open(path).catalog.attributes(0)["title"]
 
 
 def test_a_directory_opens_with_everything_it_promises(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_damaged_table_that_the_manifest_vouches_for_is_refused(tmp_path: Path
     manifest["outputs"][name]["sha256"] = sha256_of(file)
     (data.path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match=r"cannot be|is no Parquet file"):
-        opened = DataDirectory.open(data.path)
+        opened = PreparedData.open(data.path)
         _ = opened.interactions, opened.splits, opened.catalog, opened.histories()
 
 
@@ -76,14 +76,14 @@ def test_histories_whose_offsets_lead_out_of_memory_are_refused(tmp_path: Path) 
     manifest["outputs"]["histories.arrow"]["sha256"] = sha256_of(file)
     (data.path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match=r"data directory .* cannot be used: ArrowInvalid"):
-        DataDirectory.open(data.path).histories()
+        PreparedData.open(data.path).histories()
 
 
 def test_a_manifest_of_other_values_is_refused(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")
     (data.path / "manifest.json").write_text(json.dumps({**data.manifest, "outputs": 0.5}))
     with pytest.raises(ValueError, match=r"data directory .* cannot be used: AttributeError"):
-        DataDirectory.open(data.path)
+        PreparedData.open(data.path)
 
 
 def test_prepared_data_is_replaced_only_on_request(tmp_path: Path) -> None:
@@ -231,28 +231,28 @@ def test_a_process_that_was_killed_in_its_audit_is_finished(tmp_path: Path) -> N
     (path / storage.COMMITTED / "audit.json").write_text('{"findings": ["new"]}')
     (path / storage.COMMITTED / storage.GONE).write_text("[]")
     assert data.audit != {"findings": ["new"]}
-    assert DataDirectory.open(path).audit == {"findings": ["new"]}
+    assert PreparedData.open(path).audit == {"findings": ["new"]}
     write_data(path, overwrite=True)
 
 
 def test_directories_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="does not exist"):
-        DataDirectory.open(tmp_path / "data")
+        PreparedData.open(tmp_path / "data")
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"holds no manifest.json"):
-        DataDirectory.open(tmp_path / "empty")
+        PreparedData.open(tmp_path / "empty")
     path = write_data(tmp_path / "data").path
     manifest = json.loads((path / "manifest.json").read_text())
     (path / "manifest.json").write_text(json.dumps({**manifest, "format_version": 99}))
     with pytest.raises(ValueError, match="format_version 99, this llmrec reads 1"):
-        DataDirectory.open(path)
+        PreparedData.open(path)
     (path / "manifest.json").write_text("{")
     with pytest.raises(ValueError, match="is no JSON"):
-        DataDirectory.open(path)
+        PreparedData.open(path)
     (path / "manifest.json").write_text(json.dumps(manifest))
     (path / "items.parquet").rename(path / "aside.parquet")
     with pytest.raises(FileNotFoundError, match=r"lacks items.parquet"):
-        DataDirectory.open(path)
+        PreparedData.open(path)
     (path / "items.parquet").write_bytes((path / "splits.parquet").read_bytes())
     with pytest.raises(ValueError, match=r"items.parquet' is not the file that the manifest describes"):
-        DataDirectory.open(path)
+        PreparedData.open(path)

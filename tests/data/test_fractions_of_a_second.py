@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from llmrec.data.audit import audit
 from llmrec.data.cases import Cases
-from llmrec.data.directory import DataDirectory, staged_directory
-from llmrec.data.files import read_files
+from llmrec.data.directory import PreparedData, staged_directory
+from llmrec.data.files import read_tables
 from llmrec.data.ordering import order_events
 from llmrec.data.preparation import SplitSettings, prepare
 from llmrec.data.split_events import instants
@@ -55,12 +55,12 @@ NOTATIONS = {
 }
 
 
-def prepared(folder: Path, table: pl.DataFrame, kind: str, unit: str | None) -> DataDirectory:
+def prepared(folder: Path, table: pl.DataFrame, kind: str, unit: str | None) -> PreparedData:
     file = folder / "events.parquet"
     table.write_parquet(file)
     with staged_directory(folder / "data") as staging:
-        prepare(read_files(file), staging, SplitSettings(kind=kind), time_unit=unit)
-    return DataDirectory.open(folder / "data")
+        prepare(read_tables(file), staging, SplitSettings(kind=kind), time_unit=unit)
+    return PreparedData.open(folder / "data")
 
 
 @pytest.mark.parametrize("notation", NOTATIONS)

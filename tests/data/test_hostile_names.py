@@ -12,7 +12,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from llmrec.commands.main import run
-from llmrec.data.files import read_files
+from llmrec.data.files import read_tables
 
 NAME = "<img src=x onerror=alert(1)>|`a`|[b](http://c) **d**\x1b[2J\u202e &lt;"
 
@@ -62,14 +62,14 @@ def test_columns_of_one_name_are_not_joined_in_silence(tmp_path: Path, columns: 
     items.write_csv(tmp_path / "items.csv")
     (tmp_path / "events.csv").write_text("user_id,item_id,timestamp\nu,1,1600000000\n")
     with pytest.raises(ValueError, match=message):
-        read_files(tmp_path / "events.csv", tmp_path / "items.csv")
+        read_tables(tmp_path / "events.csv", tmp_path / "items.csv")
 
 
 def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "events.csv"
     path.write_text("user_id,item_id,timestamp,title,title\nu,1,1600000000,a,b\n")
     with pytest.raises(ValueError, match="has the column 'title' twice; rename one"):
-        read_files(path)
+        read_tables(path)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from llmrec.commands.main import run
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.data.instructions import read_instructions
 from llmrec.data.labelled_cases import LabelledCases
 from llmrec.data.questions import question_of, titles_of
@@ -92,7 +92,7 @@ def test_end_to_end_each_row_asks_its_last_event_alone(tmp_path: Path, capsys: p
     (tmp_path / "rows.json").write_text(json.dumps(ROWS))
     assert run("prepare", ["--instructions", str(tmp_path / "rows.json"), "--output_dir", str(tmp_path / "data")]) == 0
     assert "each user's last event" in capsys.readouterr().out
-    data = DataDirectory.open(tmp_path / "data")
+    data = PreparedData.open(tmp_path / "data")
     assert (data.manifest["labels"]["cases"], data.manifest["clock"]) == ("last", "ordinal")
     assert data.manifest["split"]["kind"] == "users" and data.manifest["split"]["drawn"]
     assert len(data.catalog) == 14  # "Heat" and "heat" are one
@@ -115,7 +115,7 @@ def test_three_files_part_the_rows(tmp_path: Path) -> None:
     (folder / "valid.json").write_text(json.dumps(ROWS[6:8]))
     (folder / "test.jsonl").write_text("\n".join(map(json.dumps, ROWS[8:])))
     assert run("prepare", ["--instructions", str(folder), "--output_dir", str(tmp_path / "data")]) == 0
-    data = DataDirectory.open(tmp_path / "data")
+    data = PreparedData.open(tmp_path / "data")
     assert not data.manifest["split"]["drawn"] and len(data.manifest["inputs"]) == 3
     cases = {split: LabelledCases.from_directory(data, split) for split in ("train", "validation", "test")}
     assert {split: len(part) for split, part in cases.items()} == {"train": 6, "validation": 2, "test": 4}

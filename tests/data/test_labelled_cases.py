@@ -86,7 +86,7 @@ def test_what_comes_from_the_case_on_never_reaches_its_history(data: st.DataObje
 def test_no_user_is_in_two_splits_of_a_split_by_users(tmp_path: Path) -> None:
     import polars as pl
 
-    from llmrec.data.directory import DataDirectory, staged_directory
+    from llmrec.data.directory import PreparedData, staged_directory
     from llmrec.data.labels import LabelSettings
     from llmrec.data.preparation import SplitSettings, prepare
     from llmrec.data.schema import RawTables
@@ -100,7 +100,7 @@ def test_no_user_is_in_two_splits_of_a_split_by_users(tmp_path: Path) -> None:
     raw = RawTables(events, CATALOG.frame, "tests", "none", "none", {})
     with staged_directory(tmp_path / "data") as staging:
         prepare(raw, staging, SplitSettings(kind="users"), labels=LabelSettings(2))
-    data = DataDirectory.open(tmp_path / "data")
+    data = PreparedData.open(tmp_path / "data")
     parts = [LabelledCases.from_directory(data, split) for split in ("train", "validation", "test")]
     users = [set(part.users) for part in parts]
     assert [len(part) for part in users] == [24, 3, 3]

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from llmrec.data.directory import DataDirectory, staged_directory
+from llmrec.data.directory import PreparedData, staged_directory
 from llmrec.data.histories import likes_of
 from llmrec.data.labels import LabelSettings, label_events
 from llmrec.data.preparation import SplitSettings, prepare
@@ -25,13 +25,13 @@ def rated(num_users: int = 20, num_events: int = 6) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp", "rating"], orient="row")
 
 
-def prepared(path: Path, events: pl.DataFrame, labels: LabelSettings | None, kind: str = "users") -> DataDirectory:
+def prepared(path: Path, events: pl.DataFrame, labels: LabelSettings | None, kind: str = "users") -> PreparedData:
     items = pl.DataFrame(
         {"item_id": [f"i{item}" for item in range(6)], "title": [f"Title {item}" for item in range(6)]}
     )
     with staged_directory(path) as staging:
         prepare(RawTables(events, items, "tests", "none", "none", {}), staging, SplitSettings(kind=kind), labels=labels)
-    return DataDirectory.open(path)
+    return PreparedData.open(path)
 
 
 def test_likes_dislikes_and_nothing_between(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from llmrec.data.directory import TABLES, DataDirectory, staged_directory
+from llmrec.data.directory import TABLES, PreparedData, staged_directory
 from llmrec.data.preparation import SplitSettings, prepare
 from llmrec.data.schema import RawTables
 from llmrec.storage import sha256_of
@@ -25,10 +25,10 @@ def tables(rows: list[tuple[str, str, int]], items: pl.DataFrame = TITLES) -> Ra
     return RawTables(events, items, "files", "free", "nobody", {})
 
 
-def prepared(path: Path, raw: RawTables, **split: object) -> DataDirectory:
+def prepared(path: Path, raw: RawTables, **split: object) -> PreparedData:
     with staged_directory(path) as staging:
         prepare(raw, staging, SplitSettings(**split))  # type: ignore[arg-type]
-    return DataDirectory.open(path)
+    return PreparedData.open(path)
 
 
 def walk(num_users: int = 12, num_events: int = 9) -> list[tuple[str, str, int]]:
@@ -97,7 +97,7 @@ def test_later_events_change_neither_the_training_events_nor_what_is_dropped(tmp
     after = prepared(tmp_path / "after", tables([*changed, *later]), **settings_)
     assert after.manifest["split"]["validation_from"]["timestamp"] == cut
 
-    def early(data: DataDirectory) -> pl.DataFrame:
+    def early(data: PreparedData) -> pl.DataFrame:
         return data.splits.filter(pl.col("timestamp") < cut)
 
     assert early(before).equals(early(after))

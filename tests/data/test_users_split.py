@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmrec.data.audit import audit
-from llmrec.data.directory import DataDirectory, staged_directory
+from llmrec.data.directory import PreparedData, staged_directory
 from llmrec.data.preparation import SplitSettings, prepare
 from llmrec.data.schema import RawTables
 from llmrec.data.split_events import SplitEvents, ordered
@@ -27,11 +27,11 @@ def events(num_users: int = 40, num_events: int = 20) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
 
 
-def prepared(path: Path, **settings: object) -> DataDirectory:
+def prepared(path: Path, **settings: object) -> PreparedData:
     raw = RawTables(events(), TITLES, "tests", "none", "none", {})
     with staged_directory(path) as staging:
         prepare(raw, staging, SplitSettings(kind="users", **settings))  # type: ignore[arg-type]
-    return DataDirectory.open(path)
+    return PreparedData.open(path)
 
 
 @given(st.lists(st.integers(0, 30), min_size=40, max_size=80), st.integers(0, 5))

@@ -10,14 +10,14 @@ from small_data import data_directory
 
 from llmrec.commands.main import run
 from llmrec.data.description import describe
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.evaluation.description_page import description_html, description_markdown
 
 
 @pytest.fixture(scope="module")
 def description(tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("described")
-    return describe(DataDirectory.open(data_directory(folder / "data", num_users=40, length=14, irregular=True)), "all")
+    return describe(PreparedData.open(data_directory(folder / "data", num_users=40, length=14, irregular=True)), "all")
 
 
 def test_both_pages_have_every_part_and_its_numbers(description: dict) -> None:
@@ -67,7 +67,7 @@ def test_the_command_writes_three_files_and_refuses_what_it_cannot_do(tmp_path, 
         "describe.md",
     ]
     written = json.loads((tmp_path / "about" / "describe.json").read_text())
-    assert written == describe(DataDirectory.open(data))
+    assert written == describe(PreparedData.open(data))
     assert "wrote describe.json" in capsys.readouterr().out
     assert run("describe", [*options, "--attribute", "colour"]) == 2
     assert "attribute 'colour' is not one of the items' title" in capsys.readouterr().err

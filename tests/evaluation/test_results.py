@@ -10,7 +10,7 @@ from small_data import cases_of, data_directory
 
 from llmrec.baselines.counting import Popularity
 from llmrec.data.cases import Cases
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.data.training_events import TrainingEvents
 from llmrec.evaluation.evaluator import Ranking, evaluate_system, metric_columns, user_metrics
 from llmrec.evaluation.intervals import bootstrap_means, percentile_interval
@@ -179,7 +179,7 @@ def test_systems_evaluated_on_other_users_are_refused(results, per_user):
 
 
 def test_from_a_data_directory(tmp_path):
-    directory = DataDirectory.open(data_directory(tmp_path / "data"))
+    directory = PreparedData.open(data_directory(tmp_path / "data"))
     cases = Cases.from_histories(directory.histories(), directory.catalog, "test")
     popularity = Popularity.from_events(TrainingEvents.from_histories(directory.histories(), directory.catalog))
     tables = {"popularity": user_metrics(evaluate_system(popularity, cases, mask_seen=True), cases)}

@@ -17,7 +17,7 @@ from small_data import START, data_directory, items_frame
 from tiny_recommenders import randomise, tiny_recommender
 
 from llmrec.commands.main import run
-from llmrec.data.directory import MANIFEST, DataDirectory
+from llmrec.data.directory import MANIFEST, PreparedData
 from llmrec.hub.data_sets import open_data
 from llmrec.hub.folder import FILES
 from llmrec.hub.inspection import inspect
@@ -231,8 +231,8 @@ def test_data_are_pushed_with_a_licence_and_opened_by_name(hub, data, tmp_path, 
     assert hub.repositories["dataset", "tester/events"].private  # people's events, unless told otherwise
     for name in ("hub:tester/events", "hub:tester/events@v1"):
         opened = open_data(name)
-        assert opened.interactions.equals(DataDirectory.open(data).interactions)
-        assert opened.histories()[:] == DataDirectory.open(data).histories()[:]
+        assert opened.interactions.equals(PreparedData.open(data).interactions)
+        assert opened.histories()[:] == PreparedData.open(data).histories()[:]
         assert opened.manifest["licence"] == "CC BY 4.0"
     with pytest.raises(FileNotFoundError, match="no data set 'tester/nothing'"):
         open_data("hub:tester/nothing")

@@ -27,7 +27,7 @@ from untrusted_folders import change, damage, save_kinds, sign
 
 from llmrec.baselines.folder import read_record
 from llmrec.commands.main import format_warning, run
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.models.costs import check_tokenizer, growth
 from llmrec.recommender import Recommender
 from llmrec.untrusted import LIMITS, regular_files
@@ -182,7 +182,7 @@ def test_the_cache_of_the_hub_holds_links_of_its_own_and_no_others(hub, kinds, t
         Recommender.from_pretrained("tester/linked")
 
 
-@pytest.mark.parametrize("read", [DataDirectory.open, read_record])
+@pytest.mark.parametrize("read", [PreparedData.open, read_record])
 def test_folders_of_data_and_baselines_are_checked(tmp_path, read):
     (tmp_path / "secret").write_text("{}")
     (folder := tmp_path / "folder").mkdir()

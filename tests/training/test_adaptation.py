@@ -21,7 +21,7 @@ from llmrec.commands.main import run
 from llmrec.commands.pretrain import assemble, pretrain_parser
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.catalog import Catalog
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.losses.catalogue import IGNORED
 from llmrec.models.language import LanguageModel, token_head
 from llmrec.ranking.item_index import encode_texts
@@ -58,7 +58,7 @@ def passes_of(recommender, folder, **settings):
         "seed": 0,
         **settings,
     }
-    return history_passes(DataDirectory.open(folder), recommender.processor, **chosen)
+    return history_passes(PreparedData.open(folder), recommender.processor, **chosen)
 
 
 def language_of(recommender, checkpoint, causal) -> LanguageModel:
@@ -75,7 +75,7 @@ def objective_of(recommender, family):
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "llama", "gpt2"])
 def test_packed_and_single_histories_have_the_same_losses(checkpoints, data, family):
-    recommender = tiny_recommender(checkpoints[family], Catalog(DataDirectory.open(data).catalog.frame), hybrid=False)
+    recommender = tiny_recommender(checkpoints[family], Catalog(PreparedData.open(data).catalog.frame), hybrid=False)
     language = language_of(recommender, checkpoints[family], family in ("llama", "gpt2"))
     passes = passes_of(recommender, data).train
     objective = objective_of(recommender, family)
@@ -118,7 +118,7 @@ def test_the_command_never_masks_special_tokens(checkpoints, data, tmp_path, fam
 def test_only_training_events_are_read(checkpoints, tmp_path):
     """Changing every later event changes nothing of what is read."""
     folder = data_directory(tmp_path / "data", num_users=10)
-    directory = DataDirectory.open(folder)
+    directory = PreparedData.open(folder)
     recommender = tiny_recommender(checkpoints["bert"], directory.catalog, hybrid=False)
     before = passes_of(recommender, folder)
     histories = directory.histories()
@@ -141,14 +141,14 @@ def test_only_training_events_are_read(checkpoints, tmp_path):
 
 
 def test_held_out_users_are_not_trained_on(checkpoints, data):
-    recommender = tiny_recommender(checkpoints["bert"], DataDirectory.open(data).catalog, hybrid=False)
+    recommender = tiny_recommender(checkpoints["bert"], PreparedData.open(data).catalog, hybrid=False)
     part = passes_of(recommender, data)
     away, read = ({one.user for one in some if one.user >= 0} for some in (part.held_out, part.train))
     assert len(away) == part.num_held_out == 4 and not away & read and len(away | read) == part.num_users == 16
 
 
 def test_texts_are_embedded_as_the_catalogue_is(checkpoints, data):
-    recommender = tiny_recommender(checkpoints["bert"], DataDirectory.open(data).catalog, hybrid=False)
+    recommender = tiny_recommender(checkpoints["bert"], PreparedData.open(data).catalog, hybrid=False)
     language = language_of(recommender, checkpoints["bert"], causal=False)
     passes = [one for one in passes_of(recommender, data).train if one.user >= 0]
     collator = PackedCollator(recommender.processor, objective_of(recommender, "bert"), 0, [recommender.items])
@@ -171,7 +171,7 @@ def test_texts_are_embedded_as_the_catalogue_is(checkpoints, data):
 
 def test_a_user_in_several_rows_is_contrasted_with_others_alone(checkpoints, data):
     """Two texts of each user are drawn, of one of its rows; users of the same number in two directories are two."""
-    items = DataDirectory.open(data).catalog
+    items = PreparedData.open(data).catalog
     recommender = tiny_recommender(checkpoints["bert"], items, hybrid=False, max_tokens=32)
     passes = [one for one in passes_of(recommender, data).train if one.user >= 0]
     users = sorted({one.user for one in passes})
@@ -239,7 +239,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(checkpoints, data, tmp_path
 
 def test_the_share_of_each_data_directory(checkpoints, data, tmp_path):
     small = data_directory(tmp_path / "small", num_users=4, length=6)
-    recommender = tiny_recommender(checkpoints["bert"], DataDirectory.open(data).catalog, hybrid=False)
+    recommender = tiny_recommender(checkpoints["bert"], PreparedData.open(data).catalog, hybrid=False)
     parts = [passes_of(recommender, folder, item_texts=False) for folder in (data, small)]
     tokens = [sum(recommender.processor.num_tokens(one.row) for one in part.train) for part in parts]
     everything, report = mixed(parts, recommender.processor, 1.0, 0)
@@ -325,7 +325,7 @@ def test_an_adapter_of_another_rank_is_refused(checkpoints, data, tmp_path, caps
 
 def test_a_planted_test_event_cannot_reach_the_loss(checkpoints, data):
     """Histories whose later events are all replaced by one item give the same batches."""
-    directory = DataDirectory.open(data)
+    directory = PreparedData.open(data)
     recommender = tiny_recommender(checkpoints["bert"], directory.catalog, hybrid=False)
     planted = directory.catalog.ids[0]
 

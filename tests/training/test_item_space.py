@@ -19,7 +19,7 @@ from llmrec.commands.main import run
 from llmrec.commands.pretrain import assemble, pretrain_parser
 from llmrec.commands.train import ranking_trainer, train_parser
 from llmrec.configuration import RecommenderConfig
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.hub.item_space import SavedItemSpace
 from llmrec.models.heads import DualHead
 from llmrec.models.whitening import whitening
@@ -139,7 +139,7 @@ def head_of(folder: Path) -> dict[str, torch.Tensor]:
 
 def test_the_command_learns_from_training_events_of_users_that_are_not_held_out(adapted, checkpoints):
     folder, files = adapted
-    directory = DataDirectory.open(files[1])
+    directory = PreparedData.open(files[1])
     settings = pretrain_parser().parse_args_into_dataclasses([*files, *PRETRAIN, "--output_dir", str(folder) + "_"])
     trainer, _ = assemble(*settings)
     away = {one.user for row in trainer.cases for one in row}
@@ -170,7 +170,7 @@ def test_the_command_learns_from_training_events_of_users_that_are_not_held_out(
 def test_training_starts_there_and_other_items_as_with_no_adapter(adapted, checkpoints):
     folder, files = adapted
     saved = head_of(folder)
-    items = DataDirectory.open(files[1]).catalog
+    items = PreparedData.open(files[1]).catalog
     small = {"max_tokens": 64, "max_vector_events": 4, "max_item_tokens": 64, "lora_r": 2, "lora_alpha": 4}
     started = rec_model(tiny_recommender(checkpoints["bert"], items, init_adapter=str(folder), **small))
     assert torch.equal(started.rec_head.item_projection, saved["item_projection"])
@@ -203,7 +203,7 @@ def test_what_is_exported_embeds_items_anew_and_starts_as_a_bare_checkpoint(chec
     assert run("pretrain", [*files, *PRETRAIN, "--max_steps", "4", "--learning_rate", "1e-1"]) == 0
     Recommender.from_pretrained(tmp_path / "run").merge().save_pretrained(tmp_path / "whole")
     small = {"max_tokens": 64, "max_vector_events": 4, "max_item_tokens": 64, "lora_r": 2, "lora_alpha": 4}
-    started = rec_model(tiny_recommender(tmp_path / "whole", DataDirectory.open(data).catalog, **small))
+    started = rec_model(tiny_recommender(tmp_path / "whole", PreparedData.open(data).catalog, **small))
     before = load_file(tmp_path / "run" / "item_embeddings.safetensors")["text"]
     assert (started.rec_items.text - before).abs().max() > 1e-2
     torch.testing.assert_close(started.rec_head.item_projection.data, whitening(started.rec_items.text))
@@ -241,7 +241,7 @@ def test_a_damaged_head_is_no_start(projection, decay):
 
 def test_a_training_starts_where_its_training_events_put_items_and_goes_on_from_an_adapters_own(adapted):
     folder, files = adapted
-    directory = DataDirectory.open(files[1])
+    directory = PreparedData.open(files[1])
     index = directory.catalog.index
     histories = [
         np.array([index(item) for item, split in zip(row["item_id"], row["split"], strict=True) if split == "train"])

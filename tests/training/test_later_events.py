@@ -14,7 +14,7 @@ from small_data import DAY, data_directory, prepared
 
 from llmrec.commands.main import run
 from llmrec.commands.pretrain import assemble, pretrain_parser
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 
 PLANTED = "zzz"
 SMALL = shlex.split(
@@ -26,7 +26,7 @@ SMALL = shlex.split(
 
 def planted(source: Path, folder: Path, splits: frozenset[str]) -> Path:
     """Copy a data directory; events of some splits become one item that nothing else holds, a thousand days later."""
-    directory = DataDirectory.open(source)
+    directory = PreparedData.open(source)
     events = [
         (row["user_id"], PLANTED, time + 1_000 * DAY) if split in splits else (row["user_id"], item, time)
         for row in directory.histories()

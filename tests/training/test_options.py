@@ -15,7 +15,7 @@ from transformers import TrainingArguments, get_scheduler
 from llmrec.commands.main import run
 from llmrec.commands.pretrain import pretrain_parser
 from llmrec.commands.train import train_parser
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.training import options
 from llmrec.training.arguments import RecTrainingArguments
 from llmrec.training.options import HONOURED, NEEDS, REFUSED
@@ -24,8 +24,8 @@ FIELDS = {field.name: field for field in fields(TrainingArguments)}
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> DataDirectory:
-    return DataDirectory.open(data_directory(tmp_path_factory.mktemp("data") / "data"))
+def data(tmp_path_factory) -> PreparedData:
+    return PreparedData.open(data_directory(tmp_path_factory.mktemp("data") / "data"))
 
 
 def arguments(**given: Any) -> RecTrainingArguments:

@@ -13,15 +13,15 @@ from small_data import data_directory
 from tiny_recommenders import randomise
 from tiny_trainers import assert_equal_weights, make_trainer, trained_weights
 
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.recommender import Recommender
 from llmrec.training import adapter_trainer, run_checkpoints
 from llmrec.training.run_checkpoints import FILES, checkpoint_to_resume, discard, publish, rotate, staged_for
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> DataDirectory:
-    return DataDirectory.open(data_directory(tmp_path_factory.mktemp("data") / "data"))
+def data(tmp_path_factory) -> PreparedData:
+    return PreparedData.open(data_directory(tmp_path_factory.mktemp("data") / "data"))
 
 
 EVERY_STEP: dict[str, Any] = {"max_steps": 4, "save_strategy": "steps", "save_steps": 1, "eval_strategy": "steps"}

@@ -17,7 +17,7 @@ from tiny_trainers import assert_equal_weights, make_trainer, trained_weights
 from torch.utils.data import DataLoader
 
 from llmrec.data.cases import Cases
-from llmrec.data.directory import DataDirectory
+from llmrec.data.directory import PreparedData
 from llmrec.evaluation.evaluator import evaluate_system, user_metrics
 from llmrec.losses.candidates import candidate_softmax
 from llmrec.losses.catalogue import IGNORED
@@ -31,9 +31,9 @@ from llmrec.training.trainer import RecTrainer
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> DataDirectory:
+def data(tmp_path_factory) -> PreparedData:
     """Twelve users, most with one window."""
-    return DataDirectory.open(data_directory(tmp_path_factory.mktemp("data") / "data"))
+    return PreparedData.open(data_directory(tmp_path_factory.mktemp("data") / "data"))
 
 
 NOTHING_DROPPED = {"residual_dropout": 0.0, "vector_dropout": 0.0}
@@ -290,7 +290,7 @@ def test_the_cases_that_are_given_are_ranked_and_nothing_is_chosen_on_them(check
     assert all(name.startswith("of_test_") or name in ("epoch", "step") for name in metrics)
     trainer.cases = None
     assert trainer.evaluate(test)["eval_mrr"] == metrics["of_test_mrr"]
-    with pytest.raises(TypeError, match="eval_dataset is 'DataDirectory': RecTrainer evaluates Cases, or its own"):
+    with pytest.raises(TypeError, match="eval_dataset is 'PreparedData': RecTrainer evaluates Cases, or its own"):
         trainer.evaluate(data)
 
 
