@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from llmrec.data.directory import PreparedData as PreparedData
     from llmrec.data.interactions import Interactions as Interactions
     from llmrec.data.labelled_cases import LabelledCases as LabelledCases
+    from llmrec.evaluation import metrics as metrics
+    from llmrec.evaluation.evaluate import EvaluationResults as EvaluationResults
+    from llmrec.evaluation.evaluate import evaluate as evaluate
     from llmrec.recommender import Recommendation as Recommendation
     from llmrec.recommender import Recommender as Recommender
     from llmrec.text.template import PromptTemplate as PromptTemplate
@@ -44,9 +47,12 @@ _PLACES = {
     "Catalog": "data.catalog",
     "Cases": "data.cases",
     "LabelledCases": "data.labelled_cases",
+    "evaluate": "evaluation.evaluate",
+    "EvaluationResults": "evaluation.evaluate",
+    "metrics": "evaluation.metrics",
     "PromptTemplate": "text.template",
 }
-"""Where each name is defined; a name ending in its own module is that module."""
+"""Where each name is defined; a name that its module does not define is the module itself."""
 
 __all__ = [*_PLACES, "__version__"]
 
@@ -57,7 +63,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     place = _PLACES[name]
     module = importlib.import_module(f"llmrec.{place}")
-    value = module if place.rpartition(".")[2] == name else getattr(module, name)
+    value = getattr(module, name, module)
     globals()[name] = value
     return value
 

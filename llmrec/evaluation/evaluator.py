@@ -8,7 +8,7 @@ are dropped batch by batch: what is kept grows with the cases, not with cases ti
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -18,7 +18,7 @@ import polars as pl
 import torch
 
 from llmrec.data.cases import Cases
-from llmrec.evaluation.metrics import CUTOFFS, case_metrics
+from llmrec.evaluation.metrics import CUTOFFS, Metric, case_metrics
 from llmrec.ranking.ranks import target_ranks, top_k
 
 LIST_LENGTH = 10
@@ -167,13 +167,16 @@ def evaluate_system(system: CatalogueScorer, cases: Cases, mask_seen: bool) -> n
     return rank_system(system, cases, mask_seen).ranks
 
 
-def user_metrics(ranks: np.ndarray, cases: Cases, cutoffs: Sequence[int] = CUTOFFS) -> pl.DataFrame:
+def user_metrics(
+    ranks: np.ndarray, cases: Cases, cutoffs: Sequence[int] = CUTOFFS, own: Mapping[str, Metric] | None = None
+) -> pl.DataFrame:
     """Average every metric over each user's cases.
 
     Args:
         ranks: (number of cases,) ranks in the order of the cases.
         cases: What was ranked.
         cutoffs: Values of K.
+        own: Further metrics by name.
 
     Returns:
         One row per user that has a case: `user_id`, `num_targets` and a column per metric.
@@ -185,7 +188,12 @@ def user_metrics(ranks: np.ndarray, cases: Cases, cutoffs: Sequence[int] = CUTOF
         raise ValueError(f"ranks of shape {np.shape(ranks)!r} for {len(cases)} cases: give one per case")
     num_targets = np.bincount(cases.user, minlength=len(cases.users))
     columns = {"user_id": pl.Series(cases.users, dtype=pl.String), "num_targets": pl.Series(num_targets)}
-    for name, values in case_metrics(ranks, cutoffs).items():
+    found = case_metrics(ranks, cutoffs)
+    for name, metric in (own or {}).items():
+        found[name] = np.asarray(metric(np.asarray(ranks, dtype=np.float64), cases.num_items), dtype=np.float64)
+        if found[name].shape != (len(cases),) or not np.isfinite(found[name]).all():
+            raise ValueError(f"metric {name!r}: give one finite value per case, ({len(cases)},)")
+    for name, values in found.items():
         sums = np.bincount(cases.user, weights=values, minlength=len(cases.users))
         columns[name] = pl.Series(sums / np.maximum(num_targets, 1))
     return pl.DataFrame(columns).filter(pl.col("num_targets") > 0)

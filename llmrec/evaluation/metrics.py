@@ -7,7 +7,7 @@ Averaging is left to the caller: over a user's cases first, then over users.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -136,6 +136,15 @@ AT_CUTOFF = {
     "f1": f1_at_k,
     "map": average_precision_at_k,
 }
+
+
+Metric = Callable[[np.ndarray, int], np.ndarray]
+"""A metric of one's own: ranks (number of cases,) and the number of items that were ranked to one value per case."""
+
+
+def metric_named(metric: str | Metric) -> tuple[str, Metric | None]:
+    """Return a metric's name, and its function where it is the caller's own."""
+    return (metric, None) if isinstance(metric, str) else (getattr(metric, "__name__", type(metric).__name__), metric)
 
 
 def case_metrics(ranks: np.ndarray, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, np.ndarray]:

@@ -38,7 +38,7 @@ def results_page(results: Mapping[str, Any]) -> str:
         about=f"{about(protocol)} Ranges are {protocol['confidence']:.0%} bootstrap intervals over users.",
         sections=report_sections(results),
         panels=draw_panels(results),
-        footer=f"Drawn from results.json alone. Data manifest {protocol['manifest_sha256']}.",
+        footer=f"Drawn from results.json alone. Data manifest {protocol.get('manifest_sha256', 'not given')}.",
         subject=subject,
     )
 

@@ -35,10 +35,10 @@ OWN = (SUBJECT, PROPOSER, NOW_LAST, AGAINST)
 
 
 def describe_protocol(
-    data: PreparedData,
+    data: PreparedData | None,
     cases: Cases,
     mask_seen: bool,
-    training_counts: np.ndarray,
+    training_counts: np.ndarray | None,
     cutoffs: Sequence[int] = CUTOFFS,
     draws: int = DRAWS,
     seed: int = SEED,
@@ -49,10 +49,10 @@ def describe_protocol(
     """Say what every number depends on besides the system: data, split, mask, tie rule, intervals.
 
     Args:
-        data: Where the cases come from.
+        data: Where the cases come from; None for the caller's own.
         cases: What is ranked.
         mask_seen: Whether items of the history leave the ranking.
-        training_counts: (N,) training events of each item.
+        training_counts: (N,) training events of each item, where they are known.
         cutoffs: Values of K.
         draws: Draws of the bootstrap and of the permutation tests.
         seed: Seed of draws, samples and shuffles.
@@ -60,12 +60,18 @@ def describe_protocol(
         reads_now: Whether the system under test is told when it is asked.
         made_for: By name of a system whether it was trained or chosen for rankings with seen items masked, where known.
     """
+    origin: dict[str, Any] = {"split_kind": "given"}
+    if data is not None:
+        manifest_sha256 = sha256_of(data.path / MANIFEST)
+        origin = {"source": data.manifest["source"], "split_kind": data.manifest["split"]["kind"]}
+        origin["manifest_sha256"] = manifest_sha256
+    if training_counts is not None:
+        origin["num_cold_items"] = int((training_counts == 0).sum())
+        origin["cold_target_share"] = float((training_counts[cases.targets] == 0).mean())
     return {
-        "source": data.manifest["source"],
-        "split_kind": data.manifest["split"]["kind"],
+        **origin,
         "split": cases.split,
         "num_items": cases.num_items,
-        "num_cold_items": int((training_counts == 0).sum()),
         "num_users": len(np.unique(cases.user)),
         "num_users_drawn_from": cases.num_users_drawn_from,
         "num_cases": len(cases),
@@ -75,7 +81,6 @@ def describe_protocol(
         "mask_seen": mask_seen,
         "mask_seen_of": dict(made_for or {}),
         "repeated_target_share": float(cases.repeated.mean()),
-        "cold_target_share": float((training_counts[cases.targets] == 0).mean()),
         "tied_event_share": cases.tied_event_share,
         "tie_rule": TIE_RULE,
         "cutoffs": list(cutoffs),
@@ -83,7 +88,6 @@ def describe_protocol(
         "bootstrap_draws": draws,
         "permutation_draws": draws,
         "seed": seed,
-        "manifest_sha256": sha256_of(data.path / MANIFEST),
     }
 
 
