@@ -23,6 +23,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llmrec import baselines as baselines
+    from llmrec.baselines.baseline import Baseline as Baseline
     from llmrec.configuration import RecommenderConfig as RecommenderConfig
     from llmrec.data.cases import Cases as Cases
     from llmrec.data.catalog import Catalog as Catalog
@@ -47,6 +49,8 @@ _PLACES = {
     "Catalog": "data.catalog",
     "Cases": "data.cases",
     "LabelledCases": "data.labelled_cases",
+    "baselines": "baselines",
+    "Baseline": "baselines.baseline",
     "evaluate": "evaluation.evaluate",
     "EvaluationResults": "evaluation.evaluate",
     "metrics": "evaluation.metrics",

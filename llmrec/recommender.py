@@ -204,6 +204,11 @@ class Recommender:
             inner(self.model).rec_items.popularity_weight = weight
 
     @property
+    def text_vectors(self) -> np.ndarray:
+        """The frozen embeddings of the items' texts, (N, D) float32 unit rows, in the order of `items.ids`."""
+        return inner(self.model).rec_items.text.float().cpu().numpy()
+
+    @property
     def memory(self) -> Memory | None:
         """What is remembered beside what is read, None where nothing is; may be set (`llmrec.models.memory`)."""
         return inner(self.model).rec_items.memory

@@ -1,1 +1,5 @@
-"""What a recommender has to beat. Each baseline scores the same cases as the model, on training data alone."""
+"""What a recommender has to beat, by one contract: `fit`, `load`, and `Baseline` for one of your own."""
+
+from llmrec.baselines.baseline import Baseline, Baselines, fit, load
+
+__all__ = ["Baseline", "Baselines", "fit", "load"]

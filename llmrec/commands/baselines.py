@@ -14,23 +14,20 @@ from importlib.metadata import version
 
 import numpy as np
 
+from llmrec.baselines.baseline import METRIC, PACKAGES, validation_quality
 from llmrec.baselines.folder import RECORD, check_record, write_baseline
-from llmrec.baselines.search import Search, System, Trial, search
+from llmrec.baselines.search import Search, Trial, search
 from llmrec.baselines.systems import SYSTEMS, Fitter, choose_systems, grid
 from llmrec.commands.arguments import parse_arguments, print_settings
 from llmrec.commands.memory import peak_memory_mib
 from llmrec.data.cases import Cases
 from llmrec.data.directory import MANIFEST, PreparedData
 from llmrec.data.training_events import TrainingEvents
-from llmrec.evaluation.evaluator import evaluate_system, user_metrics
 from llmrec.hub.data_sets import open_data
 from llmrec.models.adapter import inner
 from llmrec.storage import check_writable, sha256_of
 from llmrec.training.arguments import ModelArguments
 from llmrec.training.assemble import new_recommender
-
-METRIC = "ndcg@10"
-PACKAGES = ("llmrec", "numpy", "torch", "implicit")
 
 
 @dataclass
@@ -115,11 +112,6 @@ def fit_baselines(arguments: BaselinesArguments) -> dict[str, Search]:
         print(f"{name:>18}  {METRIC} {found.best.value:.4f}  {seconds:7.1f} s  {found.chosen}")
     print(f"wrote {RECORD} and {len(names)} systems to {arguments.output_dir}; peak memory {peak_memory_mib():,} MiB")
     return searches
-
-
-def validation_quality(system: System, cases: Cases, mask_seen: bool) -> float:
-    """Return the mean over users of NDCG@10 on cases, seen items masked or not."""
-    return float(np.mean(user_metrics(evaluate_system(system, cases, mask_seen), cases)[METRIC].to_numpy()))
 
 
 def item_vectors(arguments: BaselinesArguments, directory: PreparedData) -> Callable[[], np.ndarray]:

@@ -25,10 +25,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from llmrec.baselines.baseline import validation_quality
 from llmrec.baselines.search import Search, System, search
 from llmrec.baselines.sequence_training import SEQUENCE_GRIDS, SequenceSettings, train_sequence
 from llmrec.commands.arguments import parse_arguments, print_settings
-from llmrec.commands.baselines import validation_quality
 from llmrec.commands.benchmark import write_rows
 from llmrec.data.cases import Cases
 from llmrec.data.directory import PreparedData

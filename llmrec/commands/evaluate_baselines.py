@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from llmrec.baselines.baseline import METRIC, validation_quality
 from llmrec.baselines.content import ContentBaseline, spread
 from llmrec.baselines.folder import check_record, read_baselines
 from llmrec.baselines.search import Settings, System, search
 from llmrec.baselines.systems import OF_REPEATS, Fitter, grid
-from llmrec.commands.baselines import METRIC, validation_quality
 from llmrec.data.cases import Cases
 from llmrec.data.directory import MANIFEST, PreparedData
 from llmrec.data.training_events import TrainingEvents

@@ -13,10 +13,10 @@ import torch
 from small_data import START, data_directory
 
 from llmrec.baselines import systems
+from llmrec.baselines.baseline import validation_quality
 from llmrec.baselines.content import spread
 from llmrec.baselines.folder import RECORD, read_baselines
 from llmrec.baselines.systems import choose_systems
-from llmrec.commands.baselines import validation_quality
 from llmrec.commands.evaluate_systems import ORDERLESS
 from llmrec.commands.main import run
 from llmrec.data.cases import Cases
