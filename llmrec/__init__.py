@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from llmrec.recommender import Recommendation as Recommendation
     from llmrec.recommender import Recommender as Recommender
     from llmrec.text.template import PromptTemplate as PromptTemplate
+    from llmrec.training.arguments import RecTrainingArguments as RecTrainingArguments
+    from llmrec.training.pairs import PairTrainer as PairTrainer
+    from llmrec.training.trainer import RecTrainer as RecTrainer
 
 __version__ = "0.1.0"
 
@@ -54,6 +57,10 @@ _PLACES = {
     "evaluate": "evaluation.evaluate",
     "EvaluationResults": "evaluation.evaluate",
     "metrics": "evaluation.metrics",
+    "RecTrainer": "training.trainer",
+    "RecTrainingArguments": "training.arguments",
+    "PairTrainer": "training.pairs",
+    "losses": "losses",
     "PromptTemplate": "text.template",
 }
 """Where each name is defined; a name that its module does not define is the module itself."""

@@ -8,7 +8,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -19,9 +19,11 @@ from torch import Tensor
 from llmrec.checkpoints import Checkpoint
 from llmrec.configuration import RecommenderConfig, read_json
 from llmrec.data.catalog import Catalog
+from llmrec.data.interactions import catalog_from
 from llmrec.data.live_catalog import LiveCatalog, frozen
 from llmrec.data.processes import Lock, check_tables_work
 from llmrec.formatting import printable
+from llmrec.hub.assembly import assemble, lora_settings
 from llmrec.hub.card import read_card
 from llmrec.hub.checks import check_base_name, check_folder
 from llmrec.hub.data_sets import check_redistribution
@@ -30,6 +32,7 @@ from llmrec.hub.loading import MERGED, base_checkpoint, load_model
 from llmrec.hub.names import PROBE
 from llmrec.hub.probe import circumstances, make_probe, replay
 from llmrec.hub.repository import fetch_folder, push_folder
+from llmrec.hub.settings import ModelArguments
 from llmrec.models.adapter import inner
 from llmrec.models.memory import Memory
 from llmrec.models.merging import merge_adapter
@@ -47,6 +50,11 @@ from llmrec.text.processor import Processor
 from llmrec.text.request import Event, Moment, NewItems, Request
 from llmrec.text.serializer import Serializer
 from llmrec.untrusted import refusals, regular_files
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+    from llmrec.data.interactions import Frame
 
 NUM_CANDIDATES = 100
 """Items that the dual head proposes to a candidate head, unless told otherwise."""
@@ -79,6 +87,7 @@ class Recommender:
         model: the adapted `RecModel`; peft's wrapper stands around it unless the adapter was merged.
         config: what defines this recommender.
         records: JSON objects that are saved with it, by file name: of the data, the training, the evaluation.
+        assembled: what it was assembled with, None where it was loaded.
         card: text of the model card of the folder it was loaded from, if there is one.
     """
 
@@ -97,8 +106,49 @@ class Recommender:
         self.checkpoint = checkpoint
         self.records: dict[str, dict[str, Any]] = {}
         self.card: str | None = None
+        self.assembled: ModelArguments | None = None
         self._snapshot: Snapshot | None = None
         self._swapping = Lock()
+
+    @classmethod
+    def from_backbone(
+        cls,
+        checkpoint: str | os.PathLike,
+        items: Catalog | Frame,
+        peft_config: LoraConfig | None = None,
+        *,
+        template: str = "default",
+        head: str = "dual",
+        has_clock: bool = True,
+        device: str | torch.device | None = None,
+        **settings: Any,
+    ) -> Recommender:
+        """Return a recommender that was not trained: it ranks by the frozen embeddings of the items' texts, whitened.
+
+        Args:
+            checkpoint: Hub name or folder of a BERT- or GPT-style checkpoint.
+            items: what to rank, a frame or dicts: an id and text attributes; `PreparedData.items`.
+            peft_config: LoRA to train: its r, lora_alpha, lora_dropout and target_modules; None takes the defaults.
+            template: prompt template, by name or file.
+            head: `dual`; or with it `cross` or `verbalizer`, which have learned nothing before training.
+            has_clock: whether histories come with times.
+            device: where to compute; None takes a GPU if there is one.
+            **settings: further ones of `llmrec.hub.settings.ModelArguments`, such as max_tokens.
+
+        Raises:
+            FileNotFoundError: if there is no such checkpoint or template.
+            ValueError: if the items have no text, or a setting is refused.
+        """
+        if peft_config is not None:
+            settings = lora_settings(peft_config) | settings
+        arguments = ModelArguments(base_model=os.fspath(checkpoint), template=template, head=head, **settings)
+        catalog = items if isinstance(items, Catalog) else catalog_from(items)
+        counts = np.zeros(len(catalog), dtype=np.int64)
+        model, processor, config, resolved = assemble(arguments, catalog, has_clock, counts)
+        chosen = device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
+        recommender = cls(model.to(chosen).eval(), processor, catalog, config, resolved)
+        recommender.assembled = arguments
+        return recommender
 
     @classmethod
     def from_pretrained(

@@ -47,7 +47,7 @@ def make_trainer(
     cases = None
     if args.eval_strategy != "no":
         cases = Cases.from_histories(data.histories(), data.catalog, "validation")
-    return kind(recommender, args, dataset, cases, weight)
+    return kind(recommender, args, dataset, cases, popularity_weight=weight)
 
 
 def trained_weights(trainer: RecTrainer) -> dict[str, torch.Tensor]:

@@ -28,6 +28,7 @@ from llmrec.hub.folder import DATA_MANIFEST
 from llmrec.models.adapter import inner
 from llmrec.models.backbone import load_backbone
 from llmrec.models.capabilities import is_causal
+from llmrec.models.item_projection import ItemHistories
 from llmrec.models.language import LanguageModel, token_head
 from llmrec.storage import sha256_of, write_text
 from llmrec.text.processor import Processor
@@ -43,7 +44,6 @@ from llmrec.training.adaptation_data import (
 )
 from llmrec.training.arguments import ModelArguments, RecTrainingArguments
 from llmrec.training.assemble import new_recommender
-from llmrec.training.item_space import ItemHistories
 from llmrec.training.run_checkpoints import checkpoint_to_resume
 
 RESULT = "pretrain_results.json"

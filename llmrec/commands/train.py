@@ -100,6 +100,8 @@ def ranking_trainer(
 ) -> RecTrainer:
     """Assemble what trains on the next item of every position of a data directory's training events."""
     directory = open_data(data.data_dir)
+    if training.mask_seen is None:
+        training.mask_seen = directory.mask_seen
     training.set_seed()
     histories, catalog = directory.histories(), directory.catalog
     learned = histories
@@ -128,7 +130,9 @@ def ranking_trainer(
     if training.eval_strategy != "no":
         cases = Cases.from_histories(histories, catalog, "validation", data.max_eval_users, training.seed)
     memory = Memory.counted(events) if model.memory and cases is not None else None
-    trainer = RecTrainer(recommender, training, dataset, cases, model.popularity_weight, memory)
+    trainer = RecTrainer(
+        recommender, training, dataset, cases, popularity_weight=model.popularity_weight, memory=memory
+    )
     if trainer.is_world_process_zero():
         report_sizes(recommender, dataset, cases)
     return trainer

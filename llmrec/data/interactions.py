@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
+from llmrec.data.attributes import clean_items
+from llmrec.data.catalog import Catalog
+from llmrec.data.cleaning import as_ids
 from llmrec.data.directory import PreparedData, staged_directory
-from llmrec.data.files import read_tables
+from llmrec.data.files import read_items, read_tables
 from llmrec.data.labels import LabelSettings
 from llmrec.data.preparation import SplitSettings, prepare
 from llmrec.data.schema import RawTables
@@ -128,6 +131,23 @@ class Interactions:
         data = PreparedData.open(target)
         data.report, data.temporary = report, temporary
         return data
+
+
+def catalog_from(items: Frame) -> Catalog:
+    """Return the catalogue of a table of items: ids and texts cleaned as `Interactions.split` does.
+
+    Raises:
+        TypeError: The table is of no kind that is read.
+        ValueError: It has no id or no text.
+
+    >>> catalog_from([{"sku": 7, "name": "Red hammer"}]).attributes(0)
+    {'title': 'Red hammer'}
+    """
+    raw, _ = read_items(as_polars(items, "items"), {})
+    cleaned, _ = clean_items(raw.with_columns(as_ids(raw["item_id"]).alias("item_id")))
+    if cleaned.is_empty():
+        raise ValueError("items: no item has an id and text; give a column item_id and one such as title.")
+    return Catalog(cleaned)
 
 
 def as_polars(table: Frame, name: str) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +16,11 @@ MAX_CHUNK_LOGITS = 2**22
 """Logits that are held at once: 16 MiB of float32."""
 MIN_CHUNK_POSITIONS = 64
 """Positions of a chunk, though they have more logits: each chunk reads and writes what is held of all items."""
+
+
+CatalogueLoss = Callable[[Tensor, Tensor, Tensor | None, Tensor, Tensor | None, Tensor | None], Tensor]
+"""A loss over the catalogue: states (P, D) times 1 / tau, items (N, D), bias (N,) or None, labels (P,), seen (P, S) or
+None and weights (P,) or None to the sum () over the positions, as `catalogue_softmax` takes them."""
 
 
 def catalogue_softmax(
@@ -61,6 +67,7 @@ def full_softmax(
     labels: Tensor,
     seen: Tensor | None = None,
     weights: Tensor | None = None,
+    loss: CatalogueLoss | None = None,
 ) -> Tensor:
     """Sum the cross-entropy of the next item over all positions, against all given items (`catalogue_softmax`).
 
@@ -77,6 +84,7 @@ def full_softmax(
             the softmax, unless one is the label. What a ranking without seen items never shows need not be unlearnt.
             None keeps all.
         weights: (B, L) what each position counts; None counts all alike.
+        loss: what takes the place of `catalogue_softmax`.
 
     Returns:
         () sum over labelled positions of -weight * log softmax(scale * states . items + bias)[label].
@@ -88,7 +96,7 @@ def full_softmax(
     trained = labels != IGNORED
     before = None if seen is None else seen_before(seen)[trained]
     counts = None if weights is None else weights[trained]
-    return catalogue_softmax(states[trained] * scale, items, bias, labels[trained], before, counts)
+    return (loss or catalogue_softmax)(states[trained] * scale, items, bias, labels[trained], before, counts)
 
 
 def seen_before(items: Tensor) -> Tensor:

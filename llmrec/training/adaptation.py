@@ -22,6 +22,7 @@ from llmrec.losses.catalogue import IGNORED
 from llmrec.losses.contrastive import info_nce
 from llmrec.models.adapter import inner
 from llmrec.models.backbone import load_backbone
+from llmrec.models.item_projection import ItemHistories, learn_item_space, whiten_items
 from llmrec.models.items import ItemTable
 from llmrec.models.language import LanguageModel
 from llmrec.ranking.item_index import encode_catalog
@@ -30,7 +31,6 @@ from llmrec.storage import finish
 from llmrec.training.adaptation_data import PackedCollator, PackedDataset, ReadPass
 from llmrec.training.adapter_trainer import AdapterTrainer
 from llmrec.training.arguments import RecTrainingArguments
-from llmrec.training.item_space import ItemHistories, learn_item_space, whiten_items
 from llmrec.training.same_run import check_same_run
 
 TOKEN_HEADS = "token_heads.safetensors"

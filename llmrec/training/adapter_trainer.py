@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, Trainer
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import TrainOutput
@@ -30,6 +30,8 @@ from llmrec.training.parameter_groups import parameter_groups
 from llmrec.training.run_checkpoints import checkpoint_to_resume, clean, discard, publish, rotate, staged_for
 from llmrec.training.same_run import check_same_run
 
+Optimizers = tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None]
+
 
 class AdapterTrainer(Trainer):
     """Trains a recommender's adapter; subclasses say with what loss, and how well it does.
@@ -41,6 +43,8 @@ class AdapterTrainer(Trainer):
         cases: what it is evaluated on, or None to train without evaluation.
         data_collator: examples to tensors, `labels` among them, -100 where there is none.
         model: what is trained, where the recommender's model is a part of it.
+        callbacks: further callbacks, as of `transformers.Trainer`.
+        optimizers: an optimizer of the model's trainable weights and a scheduler, each None for the default.
     """
 
     args: RecTrainingArguments
@@ -64,6 +68,8 @@ class AdapterTrainer(Trainer):
         cases: Any,
         data_collator: Any,
         model: nn.Module | None = None,
+        callbacks: Sequence[TrainerCallback] | None = None,
+        optimizers: Optimizers = (None, None),
     ) -> None:
         args.judge_by(self.metrics_of(recommender.config.head))
         super().__init__(
@@ -72,8 +78,12 @@ class AdapterTrainer(Trainer):
             train_dataset=train_dataset,
             eval_dataset=cases,
             data_collator=data_collator,
+            callbacks=None if callbacks is None else list(callbacks),
+            optimizers=optimizers,
         )
         self.recommender = recommender
+        if args.mask_seen is None:
+            args.mask_seen = recommender.config.mask_seen
         recommender.config = replace(recommender.config, mask_seen=args.mask_seen)  # what it learns to rank
         self.cases = cases
         # The loss is a sum over labels, divided by the labels of the whole step.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from llmrec.losses.catalogue import IGNORED, full_softmax
+from llmrec.losses.catalogue import IGNORED, CatalogueLoss, full_softmax
 from llmrec.models.modeling import RecModelOutput
 from llmrec.text.batch import PADDING
 
@@ -34,7 +34,12 @@ class KnownItems(NamedTuple):
         return cls(rows, number)
 
     def softmax(
-        self, output: RecModelOutput, labels: Tensor, seen: Tensor | None, weights: Tensor | None = None
+        self,
+        output: RecModelOutput,
+        labels: Tensor,
+        seen: Tensor | None,
+        weights: Tensor | None = None,
+        loss: CatalogueLoss | None = None,
     ) -> Tensor:
         """Return `full_softmax` against the known items alone.
 
@@ -43,9 +48,10 @@ class KnownItems(NamedTuple):
             labels: (B, L) row of the next event's item among all, or negative where it is not trained.
             seen: (B, L) row of each event's own item among all, negative for padding, or None.
             weights: (B, L) what each position counts, or None.
+            loss: what takes the place of `catalogue_softmax`.
         """
         labels = torch.where(labels >= 0, self.number[labels.clamp(min=0)], IGNORED)
         seen = None if seen is None else torch.where(seen >= 0, self.number[seen.clamp(min=0)], PADDING)
         known = slice(len(self.rows))
         bias = None if output.bias is None else output.bias[known]
-        return full_softmax(output.states, output.embeddings[known], output.scale, bias, labels, seen, weights)
+        return full_softmax(output.states, output.embeddings[known], output.scale, bias, labels, seen, weights, loss)

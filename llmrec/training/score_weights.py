@@ -55,7 +55,7 @@ States = Iterable[tuple[np.ndarray, Tensor]]
 
 def best_popularity_weight(
     states: States, model: RecModel, cases: Cases, weights: Sequence[float], mask_seen: bool, cutoff: int
-) -> tuple[float, pl.DataFrame]:
+) -> tuple[float, pl.DataFrame, np.ndarray]:
     """Rank the whole catalogue with every weight and return the best one, the first of equals.
 
     Histories are read and products computed once; only what popularity adds differs between the weights. Does not
@@ -70,12 +70,12 @@ def best_popularity_weight(
         cutoff: K of the NDCG whose mean over users decides.
 
     Returns:
-        The weight, and with it each user's metrics (`user_metrics`, one row per user).
+        The weight, and with it each user's metrics (`user_metrics`, one row per user) and the rank of every case.
     """
     search = _Search(states, model, cases, model.rec_items.memory, mask_seen, cutoff)
     memory = MemoryWeights() if search.memory is None else search.memory.weights
-    _, best, per_user = search.best([ScoreWeights(weight, memory) for weight in weights])
-    return best.popularity, per_user
+    _, best, per_user, ranks = search.best([ScoreWeights(weight, memory) for weight in weights])
+    return best.popularity, per_user, ranks
 
 
 def best_score_weights(
@@ -139,8 +139,8 @@ class _Search:
         table = model.rec_items
         self.prior = smoothed_popularity(table.counts).cpu() if table.hybrid else torch.zeros(len(table))  # (N,)
 
-    def best(self, settings: Sequence[ScoreWeights]) -> tuple[float, ScoreWeights, pl.DataFrame]:
-        """Return the best NDCG of some weights, the first of equals, those weights, and each user's metrics."""
+    def best(self, settings: Sequence[ScoreWeights]) -> tuple[float, ScoreWeights, pl.DataFrame, np.ndarray]:
+        """Return the best NDCG of some weights, the first of equals, those weights, users' metrics and all ranks."""
         parts: dict[ScoreWeights, list[RankedPart]] = {}
         for numbers, states in self.states:
             for rows in case_batches(len(numbers), len(self.prior)):
@@ -151,7 +151,7 @@ class _Search:
         for setting in settings:
             ranks = collect(gather_object(parts.get(setting, [])), len(self.cases)).ranks
             per_user = user_metrics(ranks, self.cases, [self.cutoff])
-            looks.append((float(per_user[f"ndcg@{self.cutoff}"].to_numpy().mean()), setting, per_user))
+            looks.append((float(per_user[f"ndcg@{self.cutoff}"].to_numpy().mean()), setting, per_user, ranks))
         return max(looks, key=itemgetter(0))
 
     def _scores(

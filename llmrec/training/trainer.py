@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from transformers.trainer_utils import TrainOutput
+from transformers import TrainerCallback
+from transformers.trainer_utils import EvalPrediction, TrainOutput
 
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.cases import Cases
 from llmrec.evaluation.evaluator import collect, score_ranks, user_metrics
 from llmrec.losses.candidates import candidate_softmax
+from llmrec.losses.catalogue import CatalogueLoss
 from llmrec.models.adapter import inner
 from llmrec.models.memory import Memory
 from llmrec.ranking.dual import DualScorer
 from llmrec.recommender import Recommender
 from llmrec.text.batch import Pass
-from llmrec.training.adapter_trainer import AdapterTrainer
+from llmrec.training.adapter_trainer import AdapterTrainer, Optimizers
 from llmrec.training.arguments import RecTrainingArguments
 from llmrec.training.branches import branched
 from llmrec.training.collators import WindowCollator
 from llmrec.training.dataset import WindowDataset
 from llmrec.training.known_items import KnownItems
+from llmrec.training.rows import cases_from, windows_from
 from llmrec.training.score_weights import MAX_CASES, POPULARITY_WEIGHTS, best_popularity_weight, best_score_weights
+
+if TYPE_CHECKING:
+    import datasets
 
 CUTOFF = 10
 WITH_MEMORY = f"memory_ndcg@{CUTOFF}"
@@ -41,10 +47,18 @@ class RecTrainer(AdapterTrainer):
     """Trains a recommender on all positions of all windows.
 
     Args:
-        recommender: freshly assembled or loaded; its model is trained in place.
+        model: from `Recommender.from_backbone` or `from_pretrained`; trained in place.
         args: settings of the run.
-        train_dataset: windows of the training events.
-        cases: validation targets, or None to train without evaluation.
+        train_dataset: training events, one row per user: `user_id`, and lists `item_id`, `timestamp`, oldest first,
+            such as `PreparedData.train`; or windows of them. A model that was not trained takes the counts of its items
+            from them and learns its item projection first.
+        eval_dataset: targets to rank, such as `PreparedData.validation`, or rows of users as above, whose last events
+            are the targets; None trains without evaluation.
+        loss: of the dual head, in place of `catalogue_softmax`.
+        callbacks: as of `transformers.Trainer`.
+        optimizers: as of `transformers.Trainer`; the weights to train are `model.model`'s that require a gradient.
+        compute_metrics: of an `EvalPrediction` with the ranks of the targets as predictions and the targets as labels;
+            what it returns is logged beside the metrics.
         popularity_weight: how much popularity is in scores (`RecommenderConfig.popularity_weight`); None chooses at
             every evaluation, among `POPULARITY_WEIGHTS`.
         memory: counted on the training events; its weights are chosen on the validation targets once training has
@@ -63,14 +77,32 @@ class RecTrainer(AdapterTrainer):
 
     def __init__(
         self,
-        recommender: Recommender,
+        model: Recommender,
         args: RecTrainingArguments,
-        train_dataset: WindowDataset,
-        cases: Cases | None,
+        train_dataset: datasets.Dataset | WindowDataset,
+        eval_dataset: Cases | datasets.Dataset | None = None,
+        *,
+        loss: CatalogueLoss | None = None,
+        callbacks: Sequence[TrainerCallback] | None = None,
+        optimizers: Optimizers = (None, None),
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
         popularity_weight: float | None = None,
         memory: Memory | None = None,
     ) -> None:
-        super().__init__(recommender, args, train_dataset, cases, WindowCollator(recommender.processor))
+        recommender, cases = model, cases_from(eval_dataset, model.items)
+        if not isinstance(train_dataset, WindowDataset):
+            train_dataset, counted = windows_from(train_dataset, model, args)
+            memory = counted if memory is None and cases is not None else memory
+        super().__init__(
+            recommender,
+            args,
+            train_dataset,
+            cases,
+            WindowCollator(recommender.processor),
+            callbacks=callbacks,
+            optimizers=optimizers,
+        )
+        self.loss, self.metrics_of_ranks = loss, compute_metrics
         given = recommender.popularity_weight if popularity_weight is None else popularity_weight
         choose = popularity_weight is None and recommender.config.hybrid
         self.popularity_weights = POPULARITY_WEIGHTS if choose else (given,)
@@ -96,7 +128,7 @@ class RecTrainer(AdapterTrainer):
         output = model(**inputs, catalogue=self._known_items.rows)
         seen = inputs["items"] if self.args.mask_seen else None
         with torch.autocast(labels.device.type, enabled=False):
-            loss = self._known_items.softmax(output, labels, seen, weights)
+            loss = self._known_items.softmax(output, labels, seen, weights, self.loss)
             num_labels = (labels >= 0).sum()
             if places is not None:
                 loss = loss + candidate_softmax(output.candidate_scores, places) * num_labels
@@ -131,11 +163,11 @@ class RecTrainer(AdapterTrainer):
         the recommender has.
 
         Args:
-            eval_dataset: cases; None takes the trainer's own.
+            eval_dataset: cases, or rows of users; None takes the trainer's own.
             ignore_keys: nothing here.
             metric_key_prefix: what the names of the metrics start with.
         """
-        cases = self.cases_of(eval_dataset)
+        cases = self.cases_of(cases_from(eval_dataset, self.recommender.items))
         weights = self.popularity_weights if cases is self.cases else (self.recommender.popularity_weight,)
         began = time.perf_counter()
         self.model.eval()
@@ -143,7 +175,7 @@ class RecTrainer(AdapterTrainer):
         progress = self.is_world_process_zero() and not self.args.disable_tqdm
         scorer = self.recommender.scorer(self.args.per_device_eval_batch_size, shard, progress)
         assert isinstance(scorer, DualScorer)  # without candidates
-        self.recommender.popularity_weight, by_dual = best_popularity_weight(
+        self.recommender.popularity_weight, by_dual, ranks = best_popularity_weight(
             scorer.states(cases),
             inner(self.recommender.model),
             cases,
@@ -168,6 +200,8 @@ class RecTrainer(AdapterTrainer):
         }
         if self.recommender.config.hybrid:
             metrics["popularity_weight"] = self.recommender.popularity_weight
+        if self.metrics_of_ranks is not None:
+            metrics |= self.metrics_of_ranks(EvalPrediction(ranks, cases.targets))
         return self.report_evaluation(metrics, metric_key_prefix, began)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:  # type: ignore[override]

@@ -20,9 +20,9 @@ from llmrec.losses.catalogue import IGNORED
 from llmrec.models.attention import attention_mask
 from llmrec.models.capabilities import run_backbone
 from llmrec.models.heads import DualHead
+from llmrec.models.item_projection import learn_item_space, whiten_items
 from llmrec.ranking.item_index import encode_texts
 from llmrec.recommender import Recommender
-from llmrec.training.item_space import learn_item_space, whiten_items
 
 ITEM_EPOCHS = 8
 SMALL = shlex.split(

@@ -22,9 +22,7 @@ from llmrec.configuration import RecommenderConfig
 from llmrec.data.directory import PreparedData
 from llmrec.hub.item_space import SavedItemSpace
 from llmrec.models.heads import DualHead
-from llmrec.models.whitening import whitening
-from llmrec.recommender import Recommender
-from llmrec.training.item_space import (
+from llmrec.models.item_projection import (
     TEMPERATURE,
     ItemHistories,
     learn_item_space,
@@ -32,6 +30,8 @@ from llmrec.training.item_space import (
     sequence_item_contrast,
     whiten_items,
 )
+from llmrec.models.whitening import whitening
+from llmrec.recommender import Recommender
 
 D = 6
 SMALL = shlex.split("--max_tokens 64 --max_vector_events 4 --lora_r 2 --lora_alpha 4 --bf16 false --disable_tqdm true")

@@ -27,7 +27,7 @@ def test_the_best_weight_by_hand(checkpoints, target, weight, rank, own):
     model.rec_items.counts, model.rec_items.popularity_weight = torch.arange(NUM_ITEMS), own
     cases = cases_of([[5, target], [6, target]], [(0, 1), (1, 1)], NUM_ITEMS)
     states = [(np.array([number]), torch.zeros(1, model.rec_items.text.shape[1])) for number in (1, 0)]
-    chosen, per_user = best_popularity_weight(states, model, cases, POPULARITY_WEIGHTS, False, cutoff=NUM_ITEMS)
+    chosen, per_user, _ = best_popularity_weight(states, model, cases, POPULARITY_WEIGHTS, False, cutoff=NUM_ITEMS)
     assert chosen == weight
     assert per_user[f"ndcg@{NUM_ITEMS}"].to_list() == pytest.approx([1 / math.log2(1 + rank)] * 2)
     assert model.rec_items.popularity_weight == own
@@ -39,5 +39,5 @@ def test_without_item_tables_weights_are_alike(checkpoints):
     states = [(np.array([0]), torch.zeros(1, model.rec_items.text.shape[1]))]
     cases = cases_of([[5, 23]], [(0, 1)], NUM_ITEMS)
     for weights in ((0.0, 1.0), (1.0, 0.0)):
-        chosen, per_user = best_popularity_weight(states, model, cases, weights, False, cutoff=10)
+        chosen, per_user, _ = best_popularity_weight(states, model, cases, weights, False, cutoff=10)
         assert chosen == weights[0] and per_user["mrr"].to_list() == [2 / (1 + NUM_ITEMS)]
