@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 
@@ -58,9 +58,12 @@ class BaselinesArguments:
     max_eval_users: int | None = field(
         default=None, metadata={"help": "Validation users by which settings are chosen, drawn by seed; all by default."}
     )
-    mask_seen: bool = field(
-        default=True,
-        metadata={"help": "Learn and choose for rankings that leave items of the history out; as in evaluation."},
+    mask_seen: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Learn and choose for rankings that leave items of the history out; by default where fewer than "
+            "10 % of the training events repeat an item."
+        },
     )
     seed: int = field(default=0, metadata={"help": "Seed of that draw and of training."})
 
@@ -82,9 +85,11 @@ def fit_baselines(arguments: BaselinesArguments) -> dict[str, Search]:
         ValueError: if a name or setting is wrong, or the folder holds baselines of other data.
         FileNotFoundError: if data, checkpoint or template are missing.
     """
+    directory = open_data(arguments.data_dir)
+    if arguments.mask_seen is None:
+        arguments = replace(arguments, mask_seen=directory.mask_seen)
     names = choose_systems(arguments.systems, arguments.mask_seen)
     print_settings(arguments)
-    directory = open_data(arguments.data_dir)
     digest = sha256_of(directory.path / MANIFEST)
     check_writable(arguments.output_dir)
     check_record(arguments.output_dir, digest)

@@ -110,7 +110,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
         other = load_subject(arguments.against, None, arguments.base_model, directory.catalog, state.device)
     adapters = {SUBJECT: recommender, AGAINST: other, PROPOSER: proposer}
     made_for = {name: one.config.mask_seen for name, one in adapters.items() if one is not None} | masks
-    mask_seen = choose_mask(arguments.mask_seen, made_for, warn=state.is_main_process)
+    mask_seen = choose_mask(arguments.mask_seen, made_for, state.is_main_process, directory.mask_seen)
     arguments = replace(arguments, mask_seen=mask_seen)
     scorers = {} if recommender is None else subject_scorers(recommender, arguments, num_candidates, state, proposer)
     if other is not None:

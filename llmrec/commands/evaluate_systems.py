@@ -36,18 +36,19 @@ def read_num_candidates(arguments: EvaluateArguments, recommender: Recommender |
     return None if arguments.candidates == "all" else int(arguments.candidates)
 
 
-def choose_mask(asked: bool | None, made_for: Mapping[str, bool], warn: bool = True) -> bool:
+def choose_mask(asked: bool | None, made_for: Mapping[str, bool], warn: bool = True, usual: bool = True) -> bool:
     """Return whether items of the history leave the ranking: as asked, or as the first system was trained or chosen.
 
     Args:
         asked: What the user said, None where nothing.
         made_for: By name of a system whether it was trained or chosen for masked rankings, the adapter first.
+        usual: What the data suggest, where there is neither.
         warn: Whether to warn of systems that were made for the other kind of ranking.
 
     >>> choose_mask(None, {"llmrec": False}), choose_mask(False, {}), choose_mask(None, {})
     (False, False, True)
     """
-    mask_seen = next(iter(made_for.values()), True) if asked is None else asked
+    mask_seen = next(iter(made_for.values()), usual) if asked is None else asked
     if warn and (others := [name for name, mask in made_for.items() if mask != mask_seen]):
         warnings.warn(
             f"mask_seen is {mask_seen} here, but {not mask_seen} in the training or search of {', '.join(others)}: "

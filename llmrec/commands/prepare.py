@@ -221,6 +221,9 @@ def main(argv: list[str] | None = None) -> None:
     print(f"\n{split_table(split)}\n")
     if "labels" in manifest:
         print(f"{labels_table(manifest['labels'])}\n")
-    found = PreparedData(Path(arguments.output_dir), manifest).audit
+    data = PreparedData(Path(arguments.output_dir), manifest)
+    kept = "leave seen items out" if data.mask_seen else "keep seen items"
+    print(f"repeats: {data.repeat_share:.1%} of the training events repeat an item: rankings {kept} by default")
+    found = data.audit
     print(f"{audit_summary(found)}\n" if found else "audit: left out, for there is no test event\n")
     print(f"{arguments.output_dir}: {split['kind']} split, written in {time.perf_counter() - start:.1f} s")

@@ -224,6 +224,8 @@ def assemble(
     if training.process_index == 0:
         report_drawn(drawn, dataset, data.row_tokens)
     cases = away if training.eval_strategy != "no" else None
+    if training.mask_seen is None:
+        training.mask_seen = all(directory.mask_seen for directory in directories)
     learned_from = ItemHistories.of(dataset.histories(0)) if model.item_epochs else None
     if learned_from is not None and not learned_from.suffice:
         raise ValueError(

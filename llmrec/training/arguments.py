@@ -130,7 +130,11 @@ class RecTrainingArguments(TrainingArguments):
         },
     )
     mask_seen: bool | None = field(
-        default=None, metadata={"help": "Leave items of the history out of softmax, targets and rankings."}
+        default=None,
+        metadata={
+            "help": "Leave items of the history out of softmax, targets and rankings; by default where fewer than "
+            "10 % of the training events repeat an item. Saved with the adapter."
+        },
     )
     logging_steps: float = field(default=20, metadata={"help": "Steps between two log lines."})
     report_to: None | str | list[str] = field(  # noqa: RUF036 (the argument parser reads this order)

@@ -97,8 +97,20 @@ def test_baselines_alone_are_ranked_as_they_were_chosen(data, folders, tmp_path,
 
 def test_where_seen_items_are_masked_own_items_is_refused_by_name(data, tmp_path, capsys):
     options = ["--data_dir", str(data), "--output_dir", str(tmp_path / "fitted"), "--systems", "own_items"]
-    assert run("baselines", options) == 2
+    assert run("baselines", [*options, "--mask_seen", "true"]) == 2
     assert "system 'own_items' ranks the items of the history" in capsys.readouterr().err
+
+
+def test_without_a_word_the_data_decide(tmp_path):
+    """Half of the events repeat an item: baselines and prepare keep what was seen, and say so."""
+    places = [(user, place) for user in range(9) for place in range(8)]
+    events = [(f"u{user}", f"i{(place // 2 + user) % 9:02}", START + place * DAY) for user, place in places]
+    folder = prepared(tmp_path / "data", events, items_frame(9))
+    assert PreparedData.open(folder).mask_seen is False
+    options = ["--data_dir", str(folder), "--output_dir", str(tmp_path / "fitted"), "--systems", "own_items"]
+    assert run("baselines", options) == 0
+    entry = json.loads((tmp_path / "fitted" / "baselines.json").read_text())["systems"]["own_items"]
+    assert entry["run"]["arguments"]["mask_seen"] is False
 
 
 @pytest.mark.parametrize("masked", [True, False])
