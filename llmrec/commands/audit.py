@@ -78,7 +78,7 @@ def audit_files(arguments: AuditArguments) -> dict[str, Any]:
     given = {name: getattr(arguments, name) for name in ("train", "validation", "test", "items")}
     paths = {name: Path(path) for name, path in given.items() if path is not None}
     mapping = parse_mapping(arguments.columns)
-    check_mapping(list(paths.values()), mapping)
+    check_mapping({path.name: path for path in paths.values()}, mapping)
     splits = {name: path for name, path in paths.items() if name != "items"}
     data, left_out = read_split_files(splits, mapping, arguments.time_unit)
     result = audit(data, read_catalog(paths["items"], mapping) if "items" in paths else None)

@@ -144,12 +144,13 @@ def measure(arguments: TransferArguments, directory: PreparedData, cases: Cases)
         if adapted is not None and arguments.start == "merged":
             whole = whole_checkpoint(adapted, Path(arguments.output_dir, row, "whole"))
         _, model, training = train_settings(arguments, row, FULL, adapted, whole)
-        values = ndcg_of_users(embedded.untrained(model), cases, training.mask_seen)
+        masked = directory.mask_seen if training.mask_seen is None else training.mask_seen
+        values = ndcg_of_users(embedded.untrained(model), cases, masked)
         yield Cell(row, ZERO_SHOT, values, users=0, steps=0, seconds=0.0)
         for column in [*map(str, sorted(arguments.users)), FULL]:
             data, model, training = train_settings(arguments, row, column, adapted, whole)
             recommender, result = trained(data, model, training, embedded)
-            values = ndcg_of_users(recommender.scorer(training.per_device_eval_batch_size), cases, training.mask_seen)
+            values = ndcg_of_users(recommender.scorer(training.per_device_eval_batch_size), cases, masked)
             yield Cell(row, column, values, data.max_train_users, result["steps"], result["train_runtime"])
 
 
@@ -237,6 +238,7 @@ def train_settings(
         "base_model": arguments.base_model,
         "seed": arguments.seed,
         "resume_from_checkpoint": "true",
+        "memory": False,  # what reading is worth
     }
     if whole is not None and arguments.start == "merged":
         fixed["base_model"] = whole
