@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-
-from llmrec.data.worlds import World
+from worlds import World
 
 
 def tiny_world(seed: int) -> World:

@@ -35,7 +35,11 @@ def parse_options(parser: Any, argv: list[str] | None) -> tuple[Any, ...]:
     for action in parser._actions:
         if action.const is False:  # transformers gives it the help of its opposite
             action.help = f"The same as --{action.dest} false."
-    words = sys.argv[1:] if argv is None else argv
+    words: list[str] = []
+    for word in sys.argv[1:] if argv is None else argv:
+        named = word.replace("-", "_").removeprefix("__no_")
+        denies = word.startswith(("--no_", "--no-")) and word not in parser._option_string_actions
+        words += [f"--{named}", "false"] if denies and f"--{named}" in parser._option_string_actions else [word]
     names = [word.partition("=")[0] for word in words if word.startswith("--")]
     known = list(dict.fromkeys(action.dest for action in parser._actions))
     for name in names:  # before what is missing: it may be what was meant

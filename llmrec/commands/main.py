@@ -9,6 +9,7 @@ import importlib
 import os
 import sys
 import warnings
+from collections.abc import Callable
 
 from llmrec.formatting import printable
 from llmrec.storage import REMEDIES
@@ -16,24 +17,24 @@ from llmrec.storage import REMEDIES
 VERBS = {
     "prepare": "clean an events table and split it by time into a data directory",
     "audit": "find leaks, duplicates and ties in prepared data or in split files",
-    "describe": "show how much, how often, when and again: gaps, sessions, rhythm, repeats, drift",
     "pretrain": "adapt a checkpoint to unlabelled histories before it learns to rank",
     "train": "train a LoRA adapter and a scoring head on a data directory",
     "baselines": "fit what a recommender has to beat, each after a search on validation",
     "evaluate": "rank the whole catalogue for held-out events, beside the baselines",
     "redraw": "draw the views of a report again, from its results.json alone",
-    "few_shot": "learn likes from 16, 64, 256 labelled pairs, over several seeds",
-    "transfer": "adapt to this data, to other data, to both, and see what few and many labels add",
     "export": "merge an adapter into its base model, as a plain transformers folder",
     "card": "write the model card of an adapter, and the numbers that it shows",
     "recommend": "rank the catalogue for the histories in a JSON Lines file",
     "push": "upload an adapter or prepared data to the Hub",
     "inspect": "say what loading an adapter would download and do",
     "quickstart": "prepare, train, evaluate and recommend on movielens-small",
-    "benchmark": "measure speed against the usual way, and what reading the time is worth",
-    "compare_sasrec": "set the sasrec baseline against that of RecTools, in one run",
 }
 
+MOVED = {
+    **dict.fromkeys(("benchmark", "compare_sasrec", "few_shot", "transfer"), "scripts/benchmarks"),
+    "describe": "scripts/examples",
+}
+"""Verbs of release 0.1 that are scripts of the repository now, by their folder."""
 USER_ERRORS = (ValueError, TypeError, OSError)
 
 
@@ -55,20 +56,28 @@ def run(verb: str, argv: list[str] | None = None) -> int:
         0 on success, 2 after a user's error, 130 after an interrupt. With `LLMREC_TRACEBACK=1` in the environment the
         error is raised instead, with its traceback.
     """
+    if verb in MOVED:
+        script = f"{MOVED[verb]}/{verb}.py"
+        print(f"llmrec: error: {verb!r} is a script now: python {script} … in a checkout of llmrec", file=sys.stderr)
+        return 2
     if verb not in VERBS:
         print(f"llmrec: error: unknown verb {verb!r}; known verbs: {', '.join(VERBS)}", file=sys.stderr)
         return 2
+    return report_errors(verb, lambda: importlib.import_module(f"llmrec.commands.{verb}").main(argv))
+
+
+def report_errors(name: str, call: Callable[[], int | None]) -> int:
+    """Call what a command does and return its exit code, a user's error told in one line; see `run`."""
     usual, warnings.formatwarning = warnings.formatwarning, format_warning
     try:
-        command = importlib.import_module(f"llmrec.commands.{verb}")
-        return command.main(argv) or 0
+        return call() or 0
     except USER_ERRORS as error:
         if os.environ.get("LLMREC_TRACEBACK") == "1":
             raise
-        print(f"llmrec {verb}: error: {printable(error_text(error), keep_lines=True)}", file=sys.stderr)
+        print(f"llmrec {name}: error: {printable(error_text(error), keep_lines=True)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"llmrec {verb}: interrupted", file=sys.stderr)
+        print(f"llmrec {name}: interrupted", file=sys.stderr)
         return 130
     finally:
         warnings.formatwarning = usual

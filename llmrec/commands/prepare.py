@@ -3,7 +3,6 @@
 llmrec prepare --source movielens-small --output_dir data
 llmrec prepare --interactions events.csv --items items.csv --columns user_id=uid,item_id=sku --output_dir data
 llmrec prepare --source movielens-small --split users --like_at_least 4 --dislike_at_most 3 --output_dir likes
-llmrec prepare --instructions train.json --output_dir likes
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from llmrec.data.attributes import MAX_CHARACTERS
 from llmrec.data.audit_page import audit_summary
 from llmrec.data.directory import PreparedData, staged_directory
 from llmrec.data.files import read_tables
-from llmrec.data.instructions import read_instructions
 from llmrec.data.labels import LabelSettings, labels_table
 from llmrec.data.preparation import SplitSettings, prepare
 from llmrec.data.schema import RawTables, parse_mapping
@@ -42,13 +40,6 @@ class PrepareArguments:
     items: str | None = field(
         default=None, metadata={"help": "Table of items with their text; without it the text comes from the events."}
     )
-    instructions: str | None = field(
-        default=None,
-        metadata={
-            "help": "Rows of instruction, input and output (Yes./No.), JSON or JSON Lines; or a folder with train, "
-            "valid and test so. Instead of --interactions."
-        },
-    )
     columns: str | None = field(
         default=None,
         metadata={"help": "Columns that are not recognised by name: user_id=uid,item_id=sku,timestamp=ts,title=label."},
@@ -69,11 +60,11 @@ class PrepareArguments:
         default=None,
         metadata={"help": "Ratings up to here are dislikes, those between are dropped; without it all below a like."},
     )
-    split: Literal["temporal", "leave_one_out", "users"] | None = field(
-        default=None,
+    split: Literal["temporal", "leave_one_out", "users"] = field(
+        default="temporal",
         metadata={
             "help": "One cut in time for all users, each user's last two events, or whole users, drawn, with no cut in "
-            "time; without it temporal, and users for --instructions."
+            "time."
         },
     )
     validation_fraction: float = field(
@@ -118,11 +109,8 @@ def read_raw(arguments: PrepareArguments) -> RawTables:
     """Read the source or the files that the arguments name."""
     if arguments.source is not None:
         return load_source(arguments.source)
-    if arguments.instructions is not None:
-        raw = read_instructions(arguments.instructions)
-    else:
-        assert arguments.interactions is not None
-        raw = read_tables(arguments.interactions, arguments.items, parse_mapping(arguments.columns))
+    assert arguments.interactions is not None
+    raw = read_tables(arguments.interactions, arguments.items, parse_mapping(arguments.columns))
     raw.source, raw.licence = arguments.name or raw.source, arguments.licence or raw.licence
     raw.citation = arguments.citation or raw.citation
     return raw
@@ -130,12 +118,11 @@ def read_raw(arguments: PrepareArguments) -> RawTables:
 
 def check_arguments(arguments: PrepareArguments) -> None:
     """Raise unless exactly one thing to read is given, with options that go with it."""
-    given = [name for name in ("source", "interactions", "instructions") if getattr(arguments, name) is not None]
+    given = [name for name in ("source", "interactions") if getattr(arguments, name) is not None]
     if len(given) != 1:
         raise ValueError(
-            f"source {arguments.source!r}, interactions {arguments.interactions!r} and instructions "
-            f"{arguments.instructions!r}: give exactly one of\n--source ({', '.join(SOURCES)}), --interactions FILE "
-            "and --instructions FILE"
+            f"source {arguments.source!r}, interactions {arguments.interactions!r}: give exactly one of\n--source "
+            f"({', '.join(SOURCES)}) and --interactions FILE"
         )
     (kind,) = given
     stray = [name for name in ("items", "columns") if kind != "interactions" and getattr(arguments, name)]
@@ -148,11 +135,6 @@ def check_arguments(arguments: PrepareArguments) -> None:
         raise ValueError(f"--{own[0]} {getattr(arguments, own[0])!r} is of one's own files; --source has its own")
     if arguments.dislike_at_most is not None and arguments.like_at_least is None:
         raise ValueError(f"--dislike_at_most {arguments.dislike_at_most!r} goes with --like_at_least; give both")
-    if arguments.like_at_least is not None and kind == "instructions":
-        raise ValueError(
-            f"--like_at_least {arguments.like_at_least!r}: the rows of --instructions say themselves what was liked; "
-            "leave it out"
-        )
 
 
 def label_settings(arguments: PrepareArguments) -> LabelSettings | None:
@@ -181,7 +163,6 @@ def split_table(split: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Prepare a data directory and print settings, what cleaning dropped, and the splits."""
     arguments = parse_arguments("prepare", PrepareArguments, argv)
-    arguments.split = arguments.split or ("temporal" if arguments.instructions is None else "users")
     print_settings(arguments)
     check_arguments(arguments)
     settings = SplitSettings(

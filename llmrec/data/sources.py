@@ -1,9 +1,8 @@
-"""Data by name: real data, read from packages that install from PyPI, and worlds whose every probability is known."""
+"""Data by name: real data, read from packages that install from PyPI."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,8 +10,6 @@ import polars as pl
 
 from llmrec.data.attributes import natural_title
 from llmrec.data.schema import RawTables
-from llmrec.data.world_odds import world_tables
-from llmrec.data.worlds import WORLDS
 
 
 def package_folder(package: str, distribution: str, source: str) -> Path:
@@ -121,23 +118,18 @@ def complete_journey() -> RawTables:
     )
 
 
-WORLD = "world:"
 SOURCES: dict[str, Callable[[], RawTables]] = {
     "movielens-small": movielens_small,
     "complete-journey": complete_journey,
-    **{f"{WORLD}{name}": partial(world_tables, name) for name in WORLDS},
 }
 
 
 def load_source(name: str) -> RawTables:
-    """Read a source by its name; `world:weekly:7` is the world `weekly` drawn by seed 7 instead of 0.
+    """Read a source by its name.
 
     Raises:
         ValueError: There is no source of that name, or its package is not installed.
     """
-    kind, _, seed = name.rpartition(":")
-    if kind.startswith(WORLD) and kind in SOURCES and seed.isdecimal():
-        return world_tables(kind.removeprefix(WORLD), int(seed))
     if name not in SOURCES:
         raise ValueError(
             f"source {name!r} is not one of {', '.join(SOURCES)};\nown tables are given by --interactions and --items"

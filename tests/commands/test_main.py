@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import types
@@ -10,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from llmrec import __version__
-from llmrec.commands.benchmark import SUITES
 from llmrec.commands.main import VERBS, main, run
 
 REPOSITORY = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ def test_a_traceback_on_request_and_for_our_own_faults(monkeypatch: pytest.Monke
         run("prepare", [])
 
 
-@pytest.mark.parametrize("verb", ["train", "pretrain", "few_shot", "evaluate"])
+@pytest.mark.parametrize("verb", ["train", "pretrain", "evaluate"])
 @pytest.mark.parametrize(
     ("option", "hint"),
     [("--data_dri", "did you mean --data_dir"), ("--data-dri", "did you mean --data_dir"), ("--zzz", "see `llmrec ")],
@@ -105,7 +105,7 @@ def test_help_version_and_unknown_verbs(capsys: pytest.CaptureFixture[str]) -> N
     assert "unknown verb 'predict'; known verbs: prepare" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [*([verb] for verb in VERBS), *(["benchmark", suite] for suite in SUITES)])
+@pytest.mark.parametrize("words", [[verb] for verb in VERBS])
 def test_every_verb_has_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*words, "--help"])
@@ -115,10 +115,10 @@ def test_every_verb_has_help(words: list[str], capsys: pytest.CaptureFixture[str
 
 def test_the_help_of_an_option_that_says_no_is_not_that_of_its_opposite(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["baselines", "--help"])
+        main(["train", "--help"])
     told = " ".join(capsys.readouterr().out.split())
-    assert "--no_mask_seen, --no-mask-seen The same as --mask_seen false." in told
-    assert told.count("Learn and choose for rankings that leave items of the history out;") == 1
+    assert "--no_hybrid, --no-hybrid The same as --hybrid false." in told
+    assert told.count("Learn a residual and a bias for every known item, beside its text.") == 1
 
 
 def test_every_verb_has_its_file_with_one_main() -> None:
@@ -139,3 +139,17 @@ def test_launch_files_and_the_console_command_are_the_same_thing() -> None:
         outputs.append((done.returncode, done.stdout, done.stderr))
     assert outputs[0] == outputs[1]
     assert outputs[0][0] == 2 and outputs[0][2].startswith("llmrec prepare: error: ")
+
+
+@pytest.mark.parametrize("verb", ["benchmark", "compare_sasrec", "few_shot", "transfer", "describe"])
+def test_a_verb_that_became_a_script_is_named_with_its_place(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(verb, []) == 2
+    told = capsys.readouterr().err
+    assert (REPOSITORY / re.search(r"python (\S+)", told)[1]).is_file()
+
+
+def test_no_and_a_name_is_that_name_false(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where the option has no default of its own."""
+    options = ["--data_dir", str(tmp_path / "gone"), "--output_dir", str(tmp_path / "out"), "--no_mask_seen"]
+    assert run("baselines", options) == 2
+    assert "does not exist" in capsys.readouterr().err  # and not: unknown option

@@ -1,25 +1,28 @@
-"""`llmrec describe`: what prepared data are like, in one page: how much, how often, when, again, and whether it drifts.
+"""What prepared data are like, in one page: how much, how often, when, again, and whether it drifts.
 
-llmrec describe --data_dir data --output_dir description
+python scripts/examples/describe.py --data_dir data --output_dir description
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from description import describe
+from description_page import description_html, description_markdown, summary_of
+
 from llmrec.commands.arguments import parse_arguments, print_settings
-from llmrec.data.description import describe
-from llmrec.evaluation.description_page import description_html, description_markdown, summary_of
+from llmrec.commands.main import report_errors
 from llmrec.hub.data_sets import open_data
 from llmrec.storage import check_writable, write_texts
 
 
 @dataclass(kw_only=True)
 class DescribeArguments:
-    """Options of `llmrec describe`."""
+    """Options of `python scripts/examples/describe.py`."""
 
     data_dir: str = field(metadata={"help": "Data directory made by `llmrec prepare`, or hub:owner/name."})
     output_dir: str = field(metadata={"help": "Folder for describe.json, describe.md and describe.html."})
@@ -48,3 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     write_texts(folder, contents)
     print(f"\n{summary_of(description)}\n")
     print(f"wrote {', '.join(contents)} to {folder}")
+
+
+if __name__ == "__main__":
+    sys.exit(report_errors("describe", main))

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 import pytest
+from description import describe_events
 from small_data import DAY
 
 from llmrec.data.catalog import Catalog
-from llmrec.data.description import describe_events
 
 HOUR = 3_600
 START = 1_704_067_200  # Monday, 1 January 2024, 00:00 UTC

@@ -20,9 +20,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
-
-from llmrec.commands.benchmark_subject import (
+from benchmark_subject import (
     block_sizes,
     count_tokens,
     draw_events,
@@ -32,7 +30,9 @@ from llmrec.commands.benchmark_subject import (
     pair_texts,
     untrained_recommender,
 )
-from llmrec.commands.benchmark_timing import Timing, time_in_turns
+from benchmark_timing import Timing, time_in_turns
+from torch import Tensor
+
 from llmrec.ranking.candidates import METHODS, CandidateScorer, Question
 from llmrec.ranking.planning import chunk_candidates
 from llmrec.recommender import Recommender

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from benchmark import describe_machine
 
-from llmrec.commands.benchmark import describe_machine
 from llmrec.evaluation.document import Cell as TableCell
 from llmrec.evaluation.document import Section, Table, interval_cell
 from llmrec.evaluation.intervals import bootstrap_means, percentile_interval

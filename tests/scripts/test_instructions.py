@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from instructions import main, read_instructions
+from questions import question_of, titles_of
 
-from llmrec.commands.main import run
 from llmrec.data.directory import PreparedData
-from llmrec.data.instructions import read_instructions
 from llmrec.data.labelled_cases import LabelledCases
-from llmrec.data.questions import question_of, titles_of
 
 INSTRUCTION = 'Given the user\'s preference and unpreference, say whether they will like it: "Yes." or "No.".'
 
@@ -88,10 +87,9 @@ def test_a_row_becomes_a_user(tmp_path: Path) -> None:
     assert read_instructions(tmp_path / "rows.jsonl").interactions.equals(raw.interactions)
 
 
-def test_end_to_end_each_row_asks_its_last_event_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_end_to_end_each_row_asks_its_last_event_alone(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text(json.dumps(ROWS))
-    assert run("prepare", ["--instructions", str(tmp_path / "rows.json"), "--output_dir", str(tmp_path / "data")]) == 0
-    assert "each user's last event" in capsys.readouterr().out
+    main(str(tmp_path / "rows.json"), str(tmp_path / "data"))
     data = PreparedData.open(tmp_path / "data")
     assert (data.manifest["labels"]["cases"], data.manifest["clock"]) == ("last", "ordinal")
     assert data.manifest["split"]["kind"] == "users" and data.manifest["split"]["drawn"]
@@ -114,7 +112,7 @@ def test_three_files_part_the_rows(tmp_path: Path) -> None:
     (folder / "train.json").write_text(json.dumps(ROWS[:6]))
     (folder / "valid.json").write_text(json.dumps(ROWS[6:8]))
     (folder / "test.jsonl").write_text("\n".join(map(json.dumps, ROWS[8:])))
-    assert run("prepare", ["--instructions", str(folder), "--output_dir", str(tmp_path / "data")]) == 0
+    main(str(folder), str(tmp_path / "data"))
     data = PreparedData.open(tmp_path / "data")
     assert not data.manifest["split"]["drawn"] and len(data.manifest["inputs"]) == 3
     cases = {split: LabelledCases.from_directory(data, split) for split in ("train", "validation", "test")}
@@ -150,24 +148,3 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         read_instructions(tmp_path)
     with pytest.raises(FileNotFoundError, match="no file or folder"):
         read_instructions(tmp_path / "gone.json")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--split", "temporal"], "take --split users alone"),
-        (["--min_item_events", "2"], "could drop a row's question"),
-        (["--like_at_least", "1"], "say themselves what was liked"),
-        (["--columns", "title=name"], "goes with --interactions, not with --instructions"),
-        (["--source", "movielens-small"], "give exactly one of"),
-        (["--dislike_at_most", "1"], "goes with --like_at_least"),
-    ],
-)
-def test_options_that_do_not_go_with_instructions(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
-) -> None:
-    (tmp_path / "rows.json").write_text(json.dumps(ROWS))
-    arguments = ["--instructions", str(tmp_path / "rows.json"), *options, "--output_dir", str(tmp_path / "data")]
-    assert run("prepare", arguments) == 2
-    assert message in capsys.readouterr().err
-    assert [entry.name for entry in tmp_path.iterdir()] == ["rows.json"]

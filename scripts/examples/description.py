@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import polars as pl
+from description_drift import choose_attribute, describe_drift
+from description_time import describe_gaps, describe_repeats, describe_rhythm, describe_sessions
 
 from llmrec.data.catalog import Catalog
-from llmrec.data.description_drift import choose_attribute, describe_drift
-from llmrec.data.description_time import describe_gaps, describe_repeats, describe_rhythm, describe_sessions
 from llmrec.data.directory import PreparedData
 from llmrec.data.findings import share
 from llmrec.data.quantiles import quantiles

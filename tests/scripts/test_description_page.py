@@ -6,12 +6,12 @@ import json
 import re
 
 import pytest
+from description import describe
+from description_page import description_html, description_markdown
+from run_scripts import run_script
 from small_data import data_directory
 
-from llmrec.commands.main import run
-from llmrec.data.description import describe
 from llmrec.data.directory import PreparedData
-from llmrec.evaluation.description_page import description_html, description_markdown
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_what_the_data_do_not_tell_stands_there_with_its_reason(description: dic
 def test_the_command_writes_three_files_and_refuses_what_it_cannot_do(tmp_path, capsys) -> None:
     data = data_directory(tmp_path / "data")
     options = ["--data_dir", str(data), "--output_dir", str(tmp_path / "about")]
-    assert run("describe", options) == 0
+    assert run_script("describe", options) == 0
     assert sorted(path.name for path in (tmp_path / "about").iterdir()) == [
         "describe.html",
         "describe.json",
@@ -69,5 +69,5 @@ def test_the_command_writes_three_files_and_refuses_what_it_cannot_do(tmp_path, 
     written = json.loads((tmp_path / "about" / "describe.json").read_text())
     assert written == describe(PreparedData.open(data))
     assert "wrote describe.json" in capsys.readouterr().out
-    assert run("describe", [*options, "--attribute", "colour"]) == 2
+    assert run_script("describe", [*options, "--attribute", "colour"]) == 2
     assert "attribute 'colour' is not one of the items' title" in capsys.readouterr().err

@@ -8,8 +8,8 @@ many epochs, whichever lasts longer, for its own default settings and again for 
 validation after every epoch, gives up after twice as many looks without a better one, and keeps its best epoch.
 Both are ranked over the whole catalogue of a leave-one-out split, seen items left out.
 
-RecTools pins an older numpy than llmrec uses, so it runs in an interpreter of its own: `scripts/rectools_sasrec.py`
-imports nothing of llmrec, reads a folder of arrays and settings and leaves its curve and its lists there.
+RecTools pins an older numpy than llmrec uses, so it runs in an interpreter of its own: `rectools_sasrec.py`, beside this
+file, imports nothing of llmrec, reads a folder of arrays and settings and leaves its curve and its lists there.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,12 +25,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from benchmark import write_rows
 
 from llmrec.baselines.baseline import validation_quality
 from llmrec.baselines.search import Search, System, search
 from llmrec.baselines.sequence_training import SEQUENCE_GRIDS, SequenceSettings, train_sequence
 from llmrec.commands.arguments import parse_arguments, print_settings
-from llmrec.commands.benchmark import write_rows
+from llmrec.commands.main import report_errors
 from llmrec.data.cases import Cases
 from llmrec.data.directory import PreparedData
 from llmrec.data.training_events import TrainingEvents
@@ -50,7 +52,7 @@ class CompareArguments:
     peer_python: str = field(metadata={"help": "Interpreter of the environment that has rectools[torch]."})
     output_dir: str = field(metadata={"help": f"Folder for {NAME}.json and its table."})
     peer_script: str = field(
-        default="scripts/rectools_sasrec.py",
+        default="scripts/benchmarks/rectools_sasrec.py",
         metadata={"help": "What that interpreter runs; it lies in a checkout of llmrec, not in the wheel."},
     )
     seed: int = field(default=0, metadata={"help": "Seed of both trainings."})
@@ -229,3 +231,7 @@ def describe(
         f"test_ndcg@{CUTOFF}": round(float(test.mean()), 4),
         "llmrec_minus_it": f"{float((own - test).mean()):+.4f} [{low.item():+.4f}, {high.item():+.4f}]",
     }
+
+
+if __name__ == "__main__":
+    sys.exit(report_errors("compare_sasrec", main))

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from world_odds import NUM_USERS, forecasts, make_world, world_tables
+from worlds import WORLDS, World
 
 from llmrec.commands.arguments import parse_pairs
 from llmrec.commands.train import train, train_parser
 from llmrec.data.cases import Cases
 from llmrec.data.directory import PreparedData, staged_directory
 from llmrec.data.preparation import SplitSettings, prepare
-from llmrec.data.world_odds import NUM_USERS, forecasts, make_world, world_tables
-from llmrec.data.worlds import WORLDS, World
 from llmrec.evaluation.evaluator import CatalogueScorer, evaluate_system, user_metrics
 from llmrec.evaluation.intervals import bootstrap_means, percentile_interval
 from llmrec.training.arguments import DataArguments, ModelArguments, RecTrainingArguments

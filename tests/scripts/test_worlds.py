@@ -7,12 +7,11 @@ import itertools
 import numpy as np
 import pytest
 from tiny_worlds import joint, tiny_world
+from world_odds import draw, forecasts, make_world, world_tables
+from worlds import DAY, INTERVALS, WORLDS, World, spread, weekdays
 
 from llmrec.data.directory import TABLES, staged_directory
 from llmrec.data.preparation import SplitSettings, prepare
-from llmrec.data.sources import load_source
-from llmrec.data.world_odds import draw, forecasts, make_world, world_tables
-from llmrec.data.worlds import DAY, INTERVALS, WORLDS, World, spread, weekdays
 
 NAMES = list(WORLDS)
 
@@ -152,9 +151,9 @@ def test_noise_is_spread_over_all_items() -> None:
 
 
 def test_equal_seeds_give_equal_bytes_and_others_do_not(tmp_path) -> None:
-    for folder, source in (("a", "world:drift"), ("b", "world:drift:0"), ("c", "world:drift:1")):
+    for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
         with staged_directory(tmp_path / folder) as staging:
-            prepare(load_source(source), staging, SplitSettings(kind="users"))
+            prepare(world_tables("drift", seed), staging, SplitSettings(kind="users"))
     for name in (*TABLES, "manifest.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     for name in TABLES:
@@ -166,9 +165,3 @@ def test_tables_number_items_as_the_world_does() -> None:
     assert raw.interactions.height == 3 * 15
     assert raw.items["title"].to_list() == make_world("weekly").titles
     assert raw.items["item_id"].is_sorted()
-
-
-@pytest.mark.parametrize("name", ["world:monthly", "world:weekly:x", "world:"])
-def test_other_worlds_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=r"is not one of .*world:weekly"):
-        load_source(name)

@@ -6,11 +6,16 @@ moments are seen and only the taste is to be inferred; without them the moments 
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import polars as pl
+from worlds import WORLDS, World
 
+from llmrec.commands.main import report_errors
+from llmrec.data.directory import staged_directory
+from llmrec.data.preparation import SplitSettings, prepare
 from llmrec.data.schema import RawTables
-from llmrec.data.worlds import WORLDS, World
 
 NUM_USERS = 1_200
 
@@ -98,3 +103,15 @@ def world_tables(name: str, seed: int = 0, num_users: int = NUM_USERS) -> RawTab
         inputs={},
         notes=[f"synthetic: {(WORLDS[name].__doc__ or '').splitlines()[0]}", "times are UTC"],
     )
+
+
+def main(world: str, folder: str, seed: str = "0") -> None:
+    """Prepare a world as a data directory, split by users."""
+    if world not in WORLDS:
+        raise ValueError(f"world {world!r} is not one of {', '.join(WORLDS)}.")
+    with staged_directory(folder) as staging:
+        prepare(world_tables(world, int(seed)), staging, SplitSettings(kind="users"))
+
+
+if __name__ == "__main__":
+    sys.exit(report_errors("world", lambda: main(*sys.argv[1:4])))

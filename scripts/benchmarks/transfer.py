@@ -1,7 +1,7 @@
-"""`llmrec transfer`: where adapting to unlabelled histories pays, by what was read and how many users are learned from.
+"""Where continued pretraining pays, by what was read and how many users are learned from.
 
-    llmrec transfer --data_dir TARGET --other_data_dir OTHER --pretrain contrast_weight=1 --train template=vectors \
-        --output_dir OUT
+    python scripts/benchmarks/transfer.py --data_dir TARGET --other_data_dir OTHER \
+        --pretrain contrast_weight=1 --train template=vectors --output_dir OUT
 
 The checkpoint as it was, and adapted to the target's histories, to those of other data, and to both, is tried with no
 ranking label at all, after training on few users, and on all. Zero-shot, a user is the recency-weighted mean of item
@@ -13,6 +13,7 @@ every run: called again with the same settings, the command goes on.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,15 +21,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmark_worlds import ndcg_of_users
 from torch import Tensor
+from transfer_runs import claim, made_of, weights_of
+from transfer_table import ADAPTED_ON, FULL, ZERO_SHOT, Cell, write_transfer
 
 from llmrec.baselines.content import ContentBaseline
 from llmrec.commands import pretrain as pretraining
 from llmrec.commands.arguments import parse_arguments, parse_pairs, print_settings
-from llmrec.commands.benchmark_worlds import ndcg_of_users
+from llmrec.commands.main import report_errors
 from llmrec.commands.train import RESULT, check_task, train, train_parser
-from llmrec.commands.transfer_runs import claim, made_of, weights_of
-from llmrec.commands.transfer_table import ADAPTED_ON, FULL, ZERO_SHOT, Cell, write_transfer
 from llmrec.configuration import CONFIG_NAME, RecommenderConfig
 from llmrec.data.cases import Cases
 from llmrec.data.directory import PreparedData
@@ -284,3 +286,7 @@ def trained(
     else:
         recommender = train(data, model, training, embedded.by(model))
     return recommender, json.loads((folder / RESULT).read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    sys.exit(report_errors("transfer", main))

@@ -15,10 +15,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import benchmark_pretraining
+import benchmark_scoring
+import benchmark_training
+import benchmark_worlds
 import torch
 
-from llmrec.commands import benchmark_pretraining, benchmark_scoring, benchmark_training, benchmark_worlds
 from llmrec.commands.arguments import parse_arguments, print_settings
+from llmrec.commands.main import report_errors
 from llmrec.storage import check_writable, write_texts
 
 SUITES: dict[str, ModuleType] = {
@@ -72,3 +76,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.2g}" if isinstance(value, float) and 0 < value < 0.01 else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(report_errors("benchmark", main))

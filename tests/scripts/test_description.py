@@ -7,12 +7,12 @@ import math
 import numpy as np
 import polars as pl
 import pytest
+from description import NO_CLOCK, describe, describe_events
+from description_drift import chance_distance, choose_attribute, describe_drift, values_of
+from description_time import describe_gaps, describe_repeats, describe_rhythm, describe_sessions
 from small_data import data_directory
 
 from llmrec.data.catalog import Catalog
-from llmrec.data.description import NO_CLOCK, describe, describe_events
-from llmrec.data.description_drift import chance_distance, choose_attribute, describe_drift, values_of
-from llmrec.data.description_time import describe_gaps, describe_repeats, describe_rhythm, describe_sessions
 from llmrec.data.directory import PreparedData
 from llmrec.data.times import to_moments
 

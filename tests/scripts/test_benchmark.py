@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import sys
 
+import benchmark_scoring
 import pytest
+from benchmark_items import synthetic_catalog
+from run_scripts import run_script
 from small_data import data_directory
-
-from llmrec.commands import benchmark_scoring
-from llmrec.commands.benchmark_items import synthetic_catalog
-from llmrec.commands.main import run
 
 
 @pytest.fixture(scope="module")
 def rows(checkpoints, tmp_path_factory):
     folder = tmp_path_factory.mktemp("benchmark")
     options = ["--base_model", str(checkpoints["bert"]), "--events", "3", "6", "--histories", "2", "--repeats", "1"]
-    assert run("benchmark", ["training", "--output_dir", str(folder), *options]) == 0
+    assert run_script("benchmark", ["training", "--output_dir", str(folder), *options]) == 0
     assert "pass_per_target" in (folder / "training.md").read_text()
     return json.loads((folder / "training.json").read_text())
 
@@ -47,7 +46,7 @@ def test_synthetic_items_are_the_same_every_time():
 
 @pytest.mark.parametrize("words", [[], ["sorting"], ["--output_dir", "x"]])
 def test_another_suite_is_refused(words, capsys):
-    assert run("benchmark", words) == 2
+    assert run_script("benchmark", words) == 2
     assert "give one of training" in capsys.readouterr().err
 
 
@@ -56,7 +55,7 @@ def scored(request, checkpoints, tmp_path_factory):
     folder = tmp_path_factory.mktemp("scoring")
     sizes = ["--history_tokens", "40", "--candidates", "6", "--repeats", "1", "--batch_size", "4"]
     options = ["--output_dir", str(folder), "--families", str(checkpoints[request.param]), *sizes]
-    assert run("benchmark", ["scoring", *options]) == 0
+    assert run_script("benchmark", ["scoring", *options]) == 0
     return {row["method"]: row for row in json.loads((folder / "scoring.json").read_text())}
 
 
@@ -78,7 +77,7 @@ def test_the_usual_way_reads_the_history_for_every_candidate(scored):
 def test_a_random_tenth_stands_for_all_where_naive_takes_too_long(checkpoints, tmp_path):
     sizes = ["--history_tokens", "40", "--candidates", "30", "--repeats", "1", "--max_seconds", "1e-9"]
     options = ["--output_dir", str(tmp_path), "--families", str(checkpoints["bert"]), *sizes]
-    assert run("benchmark", ["scoring", *options]) == 0
+    assert run_script("benchmark", ["scoring", *options]) == 0
     rows = {row["method"]: row for row in json.loads((tmp_path / "scoring.json").read_text())}
     assert rows["naive"]["timed_share"] == 0.1
     assert rows["packed"]["timed_share"] == 1.0
@@ -89,7 +88,7 @@ def test_a_random_tenth_stands_for_all_where_naive_takes_too_long(checkpoints, t
 def test_packed_histories_have_the_losses_of_padded_ones_and_no_padding(checkpoints, tmp_path, family):
     data = data_directory(tmp_path / "data")
     options = ["--base_model", str(checkpoints[family]), "--data_dir", str(data), "--repeats", "1"]
-    assert run("benchmark", ["pretraining", "--output_dir", str(tmp_path / "out"), *options]) == 0
+    assert run_script("benchmark", ["pretraining", "--output_dir", str(tmp_path / "out"), *options]) == 0
     rows = {row["method"]: row for row in json.loads((tmp_path / "out" / "pretraining.json").read_text())}
     assert set(rows) == {"packed", "padded, by length", "padded"}
     assert all(row["max_abs_diff"] <= 1e-5 and row["tokens"] > 0 for row in rows.values())
@@ -100,7 +99,7 @@ def test_packed_histories_have_the_losses_of_padded_ones_and_no_padding(checkpoi
 def score(checkpoints, folder, *options: str) -> int:
     """Score 6 candidates of 40 tokens with the tiny BERT; return the exit code."""
     sizes = ["--history_tokens", "40", "--candidates", "6", "--repeats", "1", "--families", str(checkpoints["bert"])]
-    return run("benchmark", ["scoring", "--output_dir", str(folder), *sizes, *options])
+    return run_script("benchmark", ["scoring", "--output_dir", str(folder), *sizes, *options])
 
 
 def rows_by_method(folder) -> dict[str, dict]:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmark_worlds import BenchmarkArguments, Forecaster, ndcg_of_users, settings_of
+from run_scripts import run_script
 from tiny_worlds import joint, tiny_world
+from world_odds import draw, make_world
+from worlds import World
 
-from llmrec.commands.benchmark_worlds import BenchmarkArguments, Forecaster, ndcg_of_users, settings_of
-from llmrec.commands.main import run
 from llmrec.data.cases import Cases
-from llmrec.data.world_odds import draw, make_world
-from llmrec.data.worlds import World
 
 
 def cases_in(world: World, num_users: int, only: int | None = None) -> Cases:
@@ -97,7 +97,7 @@ def test_a_case_is_forecast_from_what_precedes_it_alone() -> None:
 def test_both_models_are_trained_and_stand_between_what_is_known(checkpoints, tmp_path: Path) -> None:
     both = f"base_model={checkpoints['bert']},num_train_epochs=1,learning_rate=1e-2"
     options = ["worlds", "--output_dir", str(tmp_path), "--worlds", "weekly", "--num_users", "60", "--both", both]
-    assert run("benchmark", options) == 0
+    assert run_script("benchmark", options) == 0
     (row,) = json.loads((tmp_path / "worlds.json").read_text())
     assert row["world"] == "weekly" and row["targets"] == 12 * 14
     assert row["oracle"] > row["blind_ceiling"] > row["time_blind"] > 0
@@ -135,6 +135,6 @@ def test_repeats_are_trained_and_the_last_of_an_option_counts(tmp_path: Path) ->
     ],
 )
 def test_unknown_worlds_and_options_are_refused(options: list[str], message: str, tmp_path: Path, capsys) -> None:
-    assert run("benchmark", ["worlds", "--output_dir", str(tmp_path), *options]) == 2
+    assert run_script("benchmark", ["worlds", "--output_dir", str(tmp_path), *options]) == 2
     assert message in capsys.readouterr().err
     assert not any(tmp_path.iterdir())

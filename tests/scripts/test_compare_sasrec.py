@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import compare_sasrec
 import numpy as np
 import pytest
+from run_scripts import run_script
 from small_data import data_directory
 
 from llmrec.baselines import systems
 from llmrec.baselines.folder import read_baselines
-from llmrec.commands import compare_sasrec
 from llmrec.commands.main import run
 from llmrec.data.cases import Cases
 from llmrec.data.directory import PreparedData
@@ -65,7 +66,7 @@ def compared(data, tmp_path_factory) -> Path:
     (folder / "targets.json").write_text(json.dumps(cases_of(data, "test").targets.tolist()))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compare_sasrec, "SEQUENCE_GRIDS", GRID)
-        assert run("compare_sasrec", options(data, folder, seed="3")) == 0
+        assert run_script("compare_sasrec", options(data, folder, seed="3")) == 0
     return folder
 
 
@@ -171,7 +172,7 @@ def test_mistakes_are_refused_before_anything_is_trained(data, tmp_path, monkeyp
     (tmp_path / "lacking.py").write_text("import no_such_package\n")
     (tmp_path / "empty.py").write_text("")
     (tmp_path / "peer.py").write_text(STAND_IN)
-    assert run("compare_sasrec", options(data, tmp_path, **changes)) == 2
+    assert run_script("compare_sasrec", options(data, tmp_path, **changes)) == 2
     error = capsys.readouterr().err
     assert error.startswith("llmrec compare_sasrec: error: ") and message in error and "Traceback" not in error
     assert len(error.splitlines()) <= 3
@@ -181,7 +182,7 @@ def test_mistakes_are_refused_before_anything_is_trained(data, tmp_path, monkeyp
 def test_a_peer_that_fails_does_not_pass_for_a_result(data, tmp_path):
     (tmp_path / "peer.py").write_text("import sys\nsys.exit(len(sys.argv) > 1)\n")
     with pytest.raises(compare_sasrec.subprocess.CalledProcessError):
-        run("compare_sasrec", options(data, tmp_path))
+        run_script("compare_sasrec", options(data, tmp_path))
     assert not (tmp_path / "out").exists()
 
 

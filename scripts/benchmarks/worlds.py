@@ -4,7 +4,7 @@ In each world a person has a taste, every event has a *moment* (a weekday, a gap
 item before say how likely each item is. Who knows the rule and reads the clock can rank by it (the oracle); who sees
 the order of items alone can at best average over the moments. `world_odds` computes both exactly.
 
-llmrec prepare --source world:weekly --split users --output_dir data
+python scripts/benchmarks/world_odds.py weekly data
 """
 
 from __future__ import annotations

@@ -12,15 +12,19 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from questions import question_of
 
+from llmrec.commands.main import report_errors
+from llmrec.data.directory import staged_directory
 from llmrec.data.labels import LabelSettings
-from llmrec.data.questions import question_of
+from llmrec.data.preparation import SplitSettings, prepare
 from llmrec.data.schema import RawTables
 
 FILE_NAMES = {"train": ("train",), "validation": ("valid", "validation"), "test": ("test",)}
@@ -160,3 +164,13 @@ def read_instructions(path: str | os.PathLike[str]) -> RawTables:
         labels=LabelSettings(like_at_least=1.0, dislike_at_most=0.0, cases="last"),
         user_splits=user_splits,
     )
+
+
+def main(rows: str, folder: str) -> None:
+    """Prepare rows of instruction, input and output as a data directory of likes."""
+    with staged_directory(folder) as staging:
+        prepare(read_instructions(rows), staging, SplitSettings(kind="users"))
+
+
+if __name__ == "__main__":
+    sys.exit(report_errors("instructions", lambda: main(*sys.argv[1:3])))

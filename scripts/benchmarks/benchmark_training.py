@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmark_items import synthetic_catalog
 from torch import Tensor
 from transformers import set_seed
 
-from llmrec.commands.benchmark_items import synthetic_catalog
 from llmrec.commands.memory import peak_memory_mib, reset_peak_memory
 from llmrec.data.catalog import Catalog
 from llmrec.losses.catalogue import full_softmax

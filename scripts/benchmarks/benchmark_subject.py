@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmark_items import synthetic_catalog
 from torch import Tensor
 from transformers import set_seed
 
-from llmrec.commands.benchmark_items import synthetic_catalog
 from llmrec.models.adapter import inner
 from llmrec.ranking.candidates import Question
 from llmrec.recommender import Recommender

@@ -11,13 +11,13 @@ import polars as pl
 import pytest
 import torch
 import torch.nn.functional as F
+from run_scripts import run_script
 from safetensors.torch import load_file
 from small_data import data_directory
+from transfer_table import Cell, page, summary
 
 from llmrec.baselines.content import ContentBaseline, spread
-from llmrec.commands.main import run
 from llmrec.commands.train import ranking_trainer, train_parser
-from llmrec.commands.transfer_table import Cell, page, summary
 from llmrec.configuration import RecommenderConfig
 from llmrec.data.cases import Cases
 from llmrec.data.directory import PreparedData
@@ -44,7 +44,7 @@ def made(checkpoints, tmp_path_factory) -> tuple[Path, list[str]]:
     data_directory(folder / "more", num_users=12, length=6)
     options = ["--data_dir", str(folder / "data"), "--other_data_dir", str(folder / "more"), *OPTIONS]
     options += ["--base_model", str(checkpoints["bert"]), "--few_shot", FEW, "--output_dir", str(folder / "out")]
-    assert run("transfer", options) == 0
+    assert run_script("transfer", options) == 0
     return folder, options
 
 
@@ -139,12 +139,12 @@ def test_a_second_call_trains_nothing_and_other_settings_are_refused(made, capsy
     runs = sorted((folder / "out").rglob("*_results.json"))
     assert len(runs) == 3 + 12
     times, cells = [path.stat().st_mtime_ns for path in runs], cells_of(folder)
-    assert run("transfer", options) == 0
+    assert run_script("transfer", options) == 0
     assert [path.stat().st_mtime_ns for path in runs] == times
     assert cells_of(folder) == cells
     (folder / "out" / "both" / "full" / "train_results.json").unlink()  # as if it had been stopped there
     capsys.readouterr()
-    assert run("transfer", [*options, "--few_shot", FEW.replace("=3", "=2")]) == 2
+    assert run_script("transfer", [*options, "--few_shot", FEW.replace("=3", "=2")]) == 2
     assert "holds a run with other max_steps" in capsys.readouterr().err
 
 
@@ -163,14 +163,14 @@ def test_what_was_made_otherwise_is_not_taken_for_the_same(made, checkpoints, ca
     folder, options = made
     name, value = changed
     places = {"roberta": checkpoints["roberta"], "more": folder / "more", "out/other/adapted": folder / changed[1]}
-    assert run("transfer", [*options, name, str(places.get(value, value))]) == 2
+    assert run_script("transfer", [*options, name, str(places.get(value, value))]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_a_run_that_nothing_is_known_of_is_not_taken(made, tmp_path, capsys) -> None:
     _, options = made
     (tmp_path / "none" / "4").mkdir(parents=True)
-    assert run("transfer", [*options, "--output_dir", str(tmp_path)]) == 2
+    assert run_script("transfer", [*options, "--output_dir", str(tmp_path)]) == 2
     assert "no 4.json beside it says what it was made of" in capsys.readouterr().err
 
 
@@ -181,7 +181,7 @@ def test_adapters_can_be_given_and_their_lora_goes_on(made, checkpoints, tmp_pat
     still = f"{SMALL},max_steps=1,learning_rate=0,item_learning_rate=0,weight_decay=0,eval_strategy=no,save_strategy=no"
     index = options.index("--other_data_dir")
     alone = [*options[:index], *options[index + 2 :]]
-    assert run("transfer", [*alone, *more, "--train", still]) == 0
+    assert run_script("transfer", [*alone, *more, "--train", still]) == 0
     assert {row for row, _ in cells_of(tmp_path)} == {"none", "same domain"}
     assert not (tmp_path / "out" / "same" / "adapted").exists()
     one, other = (load_file(path / "adapter_model.safetensors") for path in (adapted, tmp_path / "out" / "same" / "4"))
@@ -240,6 +240,6 @@ def test_what_cannot_be_is_refused(options, message, checkpoints, made, tmp_path
     given += ["--pretrain", PRETRAIN, "--train", SMALL, "--output_dir", str(tmp_path)]
     if "--users" in options:
         options = [options[0], f"{SMALL}", *options[2:]]
-    assert run("transfer", [*given, *options]) == 2
+    assert run_script("transfer", [*given, *options]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())  # nothing was adapted before it was seen

@@ -1,7 +1,7 @@
-"""`llmrec few_shot`: how a judge of likes gets better from 16 to 64 to 256 labelled pairs, over several seeds.
+"""How a judge of likes gets better from 16 to 64 to 256 labelled pairs, over several seeds.
 
     llmrec prepare --source movielens-small --split users --like_at_least 4 --dislike_at_most 3 --output_dir LIKES
-    llmrec few_shot --data_dir LIKES --head cross --dual_gate 0 --template likes --output_dir OUT
+    python scripts/benchmarks/few_shot.py --data_dir LIKES --head cross --dual_gate 0 --template likes --output_dir OUT
 
 Every size and seed trains anew on pairs drawn from the training users, for the same number of epochs (as many steps for
 16 pairs as for 256 would learn the 16 by heart), without looking at other labels; all are judged on the same held-out
@@ -12,16 +12,18 @@ baselines of a size count all that its pairs show, and `item_popularity` stands 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmark import write_rows
 from transformers import HfArgumentParser
 
 from llmrec.commands.arguments import parse_options
-from llmrec.commands.benchmark import write_rows
 from llmrec.commands.evaluate_pairs import baseline_logits, pair_logits
+from llmrec.commands.main import report_errors
 from llmrec.commands.train_pairs import pair_trainer, training_pairs
 from llmrec.data.labelled_cases import LabelledCases
 from llmrec.data.like_rates import like_rate_logits
@@ -121,3 +123,7 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
             row[f"{name}_spread"] = round(float(np.std(values, ddof=1)), 4) if len(own) > 1 else None
         rows.append(row)
     return sorted(rows, key=lambda row: (row["examples"], row["system"]))
+
+
+if __name__ == "__main__":
+    sys.exit(report_errors("few_shot", main))

@@ -1,6 +1,0 @@
-import sys
-
-from llmrec.commands.main import run
-
-if __name__ == "__main__":
-    sys.exit(run("describe", sys.argv[1:]))
