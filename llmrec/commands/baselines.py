@@ -62,7 +62,7 @@ class BaselinesArguments:
         default=None,
         metadata={
             "help": "Learn and choose for rankings that leave items of the history out; by default where fewer than "
-            "10 % of the training events repeat an item."
+            "a tenth of the training events repeat an item."
         },
     )
     seed: int = field(default=0, metadata={"help": "Seed of that draw and of training."})

@@ -133,7 +133,7 @@ class RecTrainingArguments(TrainingArguments):
         default=None,
         metadata={
             "help": "Leave items of the history out of softmax, targets and rankings; by default where fewer than "
-            "10 % of the training events repeat an item. Saved with the adapter."
+            "a tenth of the training events repeat an item. Saved with the adapter."
         },
     )
     logging_steps: float = field(default=20, metadata={"help": "Steps between two log lines."})

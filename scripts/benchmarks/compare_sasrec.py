@@ -8,8 +8,8 @@ many epochs, whichever lasts longer, for its own default settings and again for 
 validation after every epoch, gives up after twice as many looks without a better one, and keeps its best epoch.
 Both are ranked over the whole catalogue of a leave-one-out split, seen items left out.
 
-RecTools pins an older numpy than llmrec uses, so it runs in an interpreter of its own: `rectools_sasrec.py`, beside this
-file, imports nothing of llmrec, reads a folder of arrays and settings and leaves its curve and its lists there.
+RecTools pins an older numpy than llmrec uses, so it runs in an interpreter of its own: `rectools_sasrec.py`, beside
+this file, imports nothing of llmrec, reads a folder of arrays and settings and leaves its curve and its lists there.
 """
 
 from __future__ import annotations
