@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llmrec import baselines as baselines
     from llmrec.baselines.baseline import Baseline as Baseline
+    from llmrec.commands.fit import fit as fit
     from llmrec.configuration import RecommenderConfig as RecommenderConfig
     from llmrec.data.cases import Cases as Cases
     from llmrec.data.catalog import Catalog as Catalog
@@ -54,6 +55,7 @@ _PLACES = {
     "LabelledCases": "data.labelled_cases",
     "baselines": "baselines",
     "Baseline": "baselines.baseline",
+    "fit": "commands.fit",
     "evaluate": "evaluation.evaluate",
     "EvaluationResults": "evaluation.evaluate",
     "metrics": "evaluation.metrics",

@@ -23,7 +23,7 @@ ORDER = ["data", "text", "losses", "models", "ranking", "baselines", "evaluation
 ORDER += ["hub", "recommender", "training", "commands"]
 for left, unit in itertools.pairwise(ORDER):
     LEFT[unit] = LEFT[left] | {left}
-LEFT[ROOT] = LEFT["commands"]
+LEFT[ROOT] = LEFT["commands"] | {"commands"}
 
 
 def modules() -> list[Path]:

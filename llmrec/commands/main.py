@@ -15,6 +15,7 @@ from llmrec.formatting import printable
 from llmrec.storage import REMEDIES
 
 VERBS = {
+    "fit": "prepare, choose settings, train, evaluate and report, within a time that is given",
     "prepare": "clean an events table and split it by time into a data directory",
     "audit": "find leaks, duplicates and ties in prepared data or in split files",
     "pretrain": "adapt a checkpoint to unlabelled histories before it learns to rank",

@@ -25,7 +25,7 @@ from llmrec.models.adapter import inner
 from llmrec.recommender import Recommender
 from llmrec.storage import finish
 from llmrec.training.arguments import RecTrainingArguments
-from llmrec.training.collators import SamplerEpoch, WindowBatchSampler
+from llmrec.training.collators import SamplerEpoch, TimeLimit, WindowBatchSampler
 from llmrec.training.parameter_groups import parameter_groups
 from llmrec.training.run_checkpoints import checkpoint_to_resume, clean, discard, publish, rotate, staged_for
 from llmrec.training.same_run import check_same_run
@@ -93,6 +93,8 @@ class AdapterTrainer(Trainer):
         reader = inner(recommender.model)
         reader.rec_items.residual_dropout, reader.vector_dropout = args.residual_dropout, args.vector_dropout
         self.add_callback(SamplerEpoch)
+        if args.max_minutes is not None:
+            self.add_callback(TimeLimit(args.max_minutes))
         if cases is not None and args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
 

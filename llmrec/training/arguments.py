@@ -129,6 +129,9 @@ class RecTrainingArguments(TrainingArguments):
             "--load_best_model_at_end, else 0."
         },
     )
+    max_minutes: float | None = field(
+        default=None, metadata={"help": "Minutes after which training stops, evaluates and saves; without it none."}
+    )
     mask_seen: bool | None = field(
         default=None,
         metadata={

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -104,6 +105,25 @@ class WindowBatchSampler(Sampler[list[int]]):
             yield full[index]
         if len(full) < len(self):
             yield batches[-1]
+
+
+class TimeLimit(TrainerCallback):
+    """Stops training after some minutes, with an evaluation and a checkpoint of what was reached."""
+
+    def __init__(self, minutes: float) -> None:
+        self.seconds = 60 * minutes
+        self.began = time.perf_counter()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start the clock."""
+        self.began = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Stop where the time is over."""
+        if time.perf_counter() - self.began > self.seconds:
+            control.should_training_stop = True
+            control.should_evaluate = args.eval_strategy != "no"
+            control.should_save = args.save_strategy != "no"
 
 
 class SamplerEpoch(TrainerCallback):

@@ -102,7 +102,7 @@ def test_help_version_and_unknown_verbs(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.endswith(f"llmrec {__version__}\n")
     assert main(["predict"]) == 2
-    assert "unknown verb 'predict'; known verbs: prepare" in capsys.readouterr().err
+    assert "unknown verb 'predict'; known verbs: fit" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [[verb] for verb in VERBS])
