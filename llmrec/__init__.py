@@ -62,6 +62,7 @@ _PLACES = {
     "RecTrainer": "training.trainer",
     "RecTrainingArguments": "training.arguments",
     "PairTrainer": "training.pairs",
+    "heads": "models.candidate_heads",
     "losses": "losses",
     "PromptTemplate": "text.template",
 }

@@ -189,7 +189,8 @@ class RecommenderConfig:
             self.item_encoding = ItemEncoding.of(self.item_encoding)
         if self.memory is not None and not isinstance(self.memory, MemoryWeights):
             self.memory = MemoryWeights.of(self.memory)
-        _require(self.head in HEADS, "head", self.head, f"is not one of {', '.join(HEADS)}")
+        own = self.head.isidentifier() and self.head[0].isupper()  # the name of a class
+        _require(self.head in HEADS or own, "head", self.head, f"is not one of {', '.join(HEADS)}")
         _require(self.pooling in POOLINGS, "pooling", self.pooling, f"is not one of {', '.join(POOLINGS)}")
         for name in ("max_tokens", "max_vector_events", "max_item_tokens", "max_candidate_tokens"):
             _require(isinstance(getattr(self, name), int), name, getattr(self, name), "is no whole number")

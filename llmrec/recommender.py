@@ -34,6 +34,7 @@ from llmrec.hub.probe import circumstances, make_probe, replay
 from llmrec.hub.repository import fetch_folder, push_folder
 from llmrec.hub.settings import ModelArguments
 from llmrec.models.adapter import inner
+from llmrec.models.candidate_heads import CandidateHead, head_classes
 from llmrec.models.memory import Memory
 from llmrec.models.merging import merge_adapter
 from llmrec.models.modeling import RecModel
@@ -118,7 +119,7 @@ class Recommender:
         peft_config: LoraConfig | None = None,
         *,
         template: str = "default",
-        head: str = "dual",
+        head: str | type[CandidateHead] = "dual",
         has_clock: bool = True,
         device: str | torch.device | None = None,
         **settings: Any,
@@ -130,7 +131,8 @@ class Recommender:
             items: what to rank, a frame or dicts: an id and text attributes; `PreparedData.items`.
             peft_config: LoRA to train: its r, lora_alpha, lora_dropout and target_modules; None takes the defaults.
             template: prompt template, by name or file.
-            head: `dual`; or with it `cross` or `verbalizer`, which have learned nothing before training.
+            head: `dual`; or with it `cross` or `verbalizer`, or a `CandidateHead` of your own, which have learned
+                nothing before training.
             has_clock: whether histories come with times.
             device: where to compute; None takes a GPU if there is one.
             **settings: further ones of `llmrec.hub.settings.ModelArguments`, such as max_tokens.
@@ -141,10 +143,12 @@ class Recommender:
         """
         if peft_config is not None:
             settings = lora_settings(peft_config) | settings
-        arguments = ModelArguments(base_model=os.fspath(checkpoint), template=template, head=head, **settings)
+        own = None if isinstance(head, str) else head_classes([head])[head.__name__]
+        kind = head if isinstance(head, str) else head.__name__
+        arguments = ModelArguments(base_model=os.fspath(checkpoint), template=template, head=kind, **settings)
         catalog = items if isinstance(items, Catalog) else catalog_from(items)
         counts = np.zeros(len(catalog), dtype=np.int64)
-        model, processor, config, resolved = assemble(arguments, catalog, has_clock, counts)
+        model, processor, config, resolved = assemble(arguments, catalog, has_clock, counts, own_head=own)
         chosen = device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
         recommender = cls(model.to(chosen).eval(), processor, catalog, config, resolved)
         recommender.assembled = arguments
@@ -160,6 +164,7 @@ class Recommender:
         device: str | torch.device | None = None,
         items: Catalog | pl.DataFrame | Sequence[Mapping[str, str]] | None = None,
         verify: bool = True,
+        heads: Sequence[type[CandidateHead]] = (),
     ) -> Recommender:
         """Load a saved folder, or a Hub repository.
 
@@ -170,6 +175,7 @@ class Recommender:
             base_model: name or folder of the base checkpoint, if it is not where the adapter says.
             device: where to compute; None takes a GPU if there is one.
             items: what to rank instead of the adapter's own items, a frame or dicts: `item_id` and text attributes.
+            heads: candidate heads of your own, one of which the adapter may have.
             verify: whether to replay `probe.json`, and raise if the scores are not those of the adapter that was saved.
 
         Raises:
@@ -186,7 +192,9 @@ class Recommender:
         with refusals("adapter", folder):
             regular_files(folder)
         recommender = read_whole(
-            folder, FILES, lambda: cls._read(folder, published, token, base_model, device, given, verify)
+            folder,
+            FILES,
+            lambda: cls._read(folder, published, token, base_model, device, given, verify, head_classes(heads)),
         )
         if given is not None:
             recommender.replace_items(given)
@@ -202,6 +210,7 @@ class Recommender:
         device: str | torch.device | None,
         given: Catalog | None,
         verify: bool,
+        heads: Mapping[str, type[CandidateHead]],
     ) -> Recommender:
         with refusals("adapter", folder):
             check_folder(folder, catalog=given is None)
@@ -209,7 +218,7 @@ class Recommender:
             if base_model is None and not config.merged:
                 check_base_name(config.base_model, published)
             checkpoint = base_checkpoint(folder, config, base_model, token)
-            model, processor, catalog = load_model(folder, config, checkpoint, given)
+            model, processor, catalog = load_model(folder, config, checkpoint, given, heads)
             records, card = read_records(folder), None if published else read_card(folder)
         chosen = device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
         if base_model is not None:

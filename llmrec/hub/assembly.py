@@ -12,14 +12,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from llmrec.checkpoints import Checkpoint, resolve_checkpoint
-from llmrec.configuration import CONFIG_NAME, TIME_PARTS, ItemEncoding, RecommenderConfig
+from llmrec.configuration import CONFIG_NAME, HEADS, TIME_PARTS, ItemEncoding, RecommenderConfig
 from llmrec.data.catalog import Catalog
 from llmrec.hub.checks import check_folder
 from llmrec.hub.item_space import SavedItemSpace, read_item_space
 from llmrec.hub.settings import ModelArguments
 from llmrec.models.adapter import add_adapter, continue_adapter
 from llmrec.models.backbone import check_asked, load_backbone, load_tokenizer
-from llmrec.models.candidate_heads import CrossHead, VerbalizerHead, answer_token, verbalizer_head
+from llmrec.models.candidate_heads import CandidateHead, CrossHead, VerbalizerHead, answer_token, verbalizer_head
 from llmrec.models.capabilities import is_causal
 from llmrec.models.item_encoder import prompt_tokens, read_item_encoding
 from llmrec.models.item_projection import whiten_items
@@ -41,6 +41,7 @@ def assemble(
     counts: np.ndarray,
     text: Tensor | None = None,
     likes: tuple[float, np.ndarray] | None = None,
+    own_head: type[CandidateHead] | None = None,
 ) -> tuple[PeftModel, Processor, RecommenderConfig, Checkpoint]:
     """Load the checkpoint, encode the catalogue once, and add a fresh adapter and head.
 
@@ -52,6 +53,7 @@ def assemble(
         text: (N, D) the items' frozen text embeddings, where another recommender of these settings has them already.
         likes: where logits of labelled pairs start: the share of likes, and (N,) log-odds of each item's less its own;
             None for zero.
+        own_head: a candidate head of the caller's own, whose name `arguments.head` is.
 
     Returns:
         The model, what reads for it, its settings, and the checkpoint that it adapts.
@@ -94,7 +96,10 @@ def assemble(
     )
     processor = Processor(Serializer(template, has_clock), load_tokenizer(checkpoint.path), config)
     check_asked(backbone, checkpoint.name, config.head, processor.asks_now)
-    candidate_head = new_candidate_head(arguments, backbone, checkpoint, processor)
+    if own_head is not None:
+        candidate_head: CandidateHead | VerbalizerHead | None = own_head(backbone.config.hidden_size)
+    else:
+        candidate_head = new_candidate_head(arguments, backbone, checkpoint, processor)
     text_head = texts.head(processor.tokenizer)
     check_prompt(texts.encoding, config.max_item_tokens, processor.tokenizer)
     text = encode_catalog(backbone, processor, catalog, text_head, progress=True) if text is None else text
@@ -184,7 +189,7 @@ def started_from(arguments: ModelArguments, checkpoint: Checkpoint) -> SavedItem
 
 def new_candidate_head(
     arguments: ModelArguments, backbone: PreTrainedModel, checkpoint: Checkpoint, processor: Processor
-) -> CrossHead | VerbalizerHead | None:
+) -> CandidateHead | VerbalizerHead | None:
     """Return the head that scores candidates, as it starts, or None where the dual head is all there is.
 
     Raises:
@@ -195,5 +200,7 @@ def new_candidate_head(
         return None
     if arguments.head == "cross":
         return CrossHead(backbone.config.hidden_size, arguments.dual_gate)
+    if arguments.head != "verbalizer":
+        raise ValueError(f"head={arguments.head!r} is not one of {', '.join(HEADS)}.")
     tokens = [answer_token(processor.tokenizer, word) for word in processor.serializer.template.answers]
     return verbalizer_head(backbone, checkpoint, tokens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from llmrec.hub.merged import HEAD_WEIGHTS, load_adaptation, load_heads
 from llmrec.hub.names import ADAPTER_WEIGHTS, ITEMS
 from llmrec.models.adapter import load_adapter
 from llmrec.models.backbone import check_asked, load_backbone, load_tokenizer
-from llmrec.models.candidate_heads import empty_candidate_head
+from llmrec.models.candidate_heads import CandidateHead, empty_candidate_head
 from llmrec.models.item_encoder import saved_encoding
 from llmrec.models.items import ItemTable
 from llmrec.models.merging import subtracted
@@ -32,7 +33,11 @@ MERGED = "merged model"
 
 
 def load_model(
-    folder: Path, config: RecommenderConfig, checkpoint: Checkpoint, items: Catalog | None
+    folder: Path,
+    config: RecommenderConfig,
+    checkpoint: Checkpoint,
+    items: Catalog | None,
+    heads: Mapping[str, type[CandidateHead]],
 ) -> tuple[Any, Processor, Catalog]:
     """Return the model (`PeftModel`, or `RecModel` where all is merged), its processor, and the items of its table.
 
@@ -40,6 +45,7 @@ def load_model(
         folder: checked by `checks.check_folder`.
         config: the folder's.
         checkpoint: from `base_checkpoint`.
+        heads: candidate heads of the caller's own, by name.
         items: what stands for the folder's own items where it holds none.
 
     Raises:
@@ -68,7 +74,7 @@ def load_model(
     if own is not None:
         load_tables(folder, table, config)
         table.memory = load_memory(folder, len(own), config)
-    head = empty_candidate_head(config.head, backbone.config, saved_head(folder, config))
+    head = empty_candidate_head(config.head, backbone.config, saved_head(folder, config), heads)
     model: Any = RecModel.from_backbone(backbone, config.pooling, table, head, config.time_embedding)
     model.rec_texts = text_head
     if config.merged:

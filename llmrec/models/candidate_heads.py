@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Any
 
@@ -22,7 +22,40 @@ TOLERANCE = 1e-4
 PROBED_TOKENS = 16
 
 
-class CrossHead(nn.Module):
+class CandidateHead(nn.Module):
+    """A head that scores a candidate by the state of its block; the base of one's own.
+
+    A subclass is built from D alone, learns its parameters with LoRA, and is saved with the adapter under the name of
+    its class: `Recommender.from_backbone(..., head=MyHead)`, `Recommender.from_pretrained(..., heads=[MyHead])`.
+
+    Args:
+        hidden_size: D, the width of the states.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+
+    def forward(self, states: Tensor, dual: Tensor) -> Tensor:
+        """Return scores (...) of candidate states (..., D) and the dual head's scores (...) of the same candidates."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward: return a score for each candidate.")
+
+
+def head_classes(heads: Iterable[type[CandidateHead]]) -> dict[str, type[CandidateHead]]:
+    """Return heads of one's own by the name under which they are saved.
+
+    Raises:
+        TypeError: if one is no subclass of `CandidateHead`.
+    """
+    found = {}
+    for head in heads:
+        if not (isinstance(head, type) and issubclass(head, CandidateHead)):
+            raise TypeError(f"head {head!r} is no class of its own: subclass llmrec.heads.CandidateHead.")
+        found[head.__name__] = head
+    return found
+
+
+class CrossHead(CandidateHead):
     """Score = g * dual score + w . layer_norm(state) + b.
 
     The linear layer starts at zero. With g = 1 training starts at the ranking of the dual head, which the candidate's
@@ -34,7 +67,7 @@ class CrossHead(nn.Module):
     """
 
     def __init__(self, hidden_size: int, dual_gate: float = 1.0) -> None:
-        super().__init__()
+        super().__init__(hidden_size)
         self.dual_gate = nn.Parameter(torch.tensor(dual_gate))
         self.weight = nn.Parameter(torch.zeros(hidden_size))
         self.bias = nn.Parameter(torch.tensor(0.0))
@@ -185,22 +218,31 @@ class DirectionHead(VerbalizerHead):
 
 
 def empty_candidate_head(
-    kind: str, config: PreTrainedConfig, saved: Collection[str]
-) -> CrossHead | VerbalizerHead | None:
+    kind: str, config: PreTrainedConfig, saved: Collection[str], own: Mapping[str, type[CandidateHead]]
+) -> CandidateHead | VerbalizerHead | None:
     """Return a head of the kind for a saved one to be loaded into; None for `dual`, which needs no other.
 
     Args:
         kind: one of `HEADS` of the configuration.
         config: the backbone's.
         saved: names of the saved head's weights.
+        own: heads of the caller's own by name.
 
     Raises:
-        ValueError: if the saved head is one vector, whose scores are not the architecture's logits.
+        ValueError: if the head is of a class that nobody gave, or the saved head is one vector, whose scores are not
+            the architecture's logits.
     """
     if kind == "dual":
         return None
     if kind == "cross":
         return CrossHead(config.hidden_size)
+    if kind in own:
+        return own[kind](config.hidden_size)
+    if kind != "verbalizer":
+        raise ValueError(
+            f"the adapter has a candidate head of the class {kind!r}, which llmrec does not have.\n"
+            f"Give the class: Recommender.from_pretrained(…, heads=[{kind}])."
+        )
     with torch.device("meta"):
         language_model = AutoModelForCausalLM.from_config(
             copy.deepcopy(config), attn_implementation="eager", trust_remote_code=False

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers.configuration_utils import SubConfigSpec
 
 from llmrec.models.attention import attention_mask
-from llmrec.models.candidate_heads import CrossHead, VerbalizerHead
+from llmrec.models.candidate_heads import CandidateHead, VerbalizerHead
 from llmrec.models.capabilities import capabilities, run_backbone
 from llmrec.models.heads import DualHead
 from llmrec.models.item_encoder import ItemTextHead
@@ -79,7 +79,7 @@ class RecModel(PreTrainedModel):
         config: RecModelConfig,
         backbone: nn.Module | None = None,
         items: ItemTable | None = None,
-        candidate_head: CrossHead | VerbalizerHead | None = None,
+        candidate_head: CandidateHead | VerbalizerHead | None = None,
         time_embedding: TimeEmbedding | None = None,
     ) -> None:
         super().__init__(config)
@@ -109,7 +109,7 @@ class RecModel(PreTrainedModel):
         backbone: Any,
         pooling: str,
         items: ItemTable,
-        candidate_head: CrossHead | VerbalizerHead | None = None,
+        candidate_head: CandidateHead | VerbalizerHead | None = None,
         time_parts: Sequence[str] = (),
     ) -> RecModel:
         """Join a loaded backbone and an item table with a fresh head, and an embedding of time that has some parts."""
