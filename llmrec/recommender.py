@@ -191,10 +191,9 @@ class Recommender:
         given = items if items is None or isinstance(items, Catalog) else Catalog(pl.DataFrame(items))
         with refusals("adapter", folder):
             regular_files(folder)
+        own = head_classes(heads)
         recommender = read_whole(
-            folder,
-            FILES,
-            lambda: cls._read(folder, published, token, base_model, device, given, verify, head_classes(heads)),
+            folder, FILES, lambda: cls._read(folder, published, token, base_model, device, given, verify, own)
         )
         if given is not None:
             recommender.replace_items(given)

@@ -199,7 +199,7 @@ def _what_it_is(config: RecommenderConfig, template: PromptTemplate, base: str |
         "cross": "A dual head proposes items and a cross head ranks them after they have read the history",
         "verbalizer": "A dual head proposes items and logits of yes and no rank them after they have read the history",
     }
-    own = f"A dual head proposes items and `{config.head}`, a head of its own, ranks them after they have read the history"
+    own = f"A dual head proposes items and `{config.head}` ranks them after they have read the history"
     learned = "; known items have learned residuals beside their text" if config.hybrid else ""
     timed = ", and when," if config.time_embedding or TIME_FIELDS & field_names(template.event + template.query) else ""
     written = "is written as text and read by" if template.event else "enters, an item's vector for each event,"

@@ -27,8 +27,8 @@ NEIGHBOUR_WEIGHTS = (2.5, 5.0, 10.0, 20.0, 40.0)
 NEIGHBOUR_DECAYS = (0.3, 0.5, 0.7, 0.9, 1.0)
 OWN_WEIGHTS = (0.5, 1.0, 2.0, 4.0, 8.0)
 OWN_DECAYS = (0.9, 0.97, 0.99, 1.0)
-MAX_CASES = 20_000
-"""Cases that the weights of the memory are chosen on, at most: evenly spaced ones of more."""
+MAX_SCORES = 2 * 10**8
+"""Scores, cases times items, that the weights of the memory are chosen on, about: evenly spaced cases of more."""
 
 
 class ScoreWeights(NamedTuple):

@@ -33,7 +33,7 @@ from llmrec.training.collators import WindowCollator
 from llmrec.training.dataset import WindowDataset
 from llmrec.training.known_items import KnownItems
 from llmrec.training.rows import cases_from, windows_from
-from llmrec.training.score_weights import MAX_CASES, POPULARITY_WEIGHTS, best_popularity_weight, best_score_weights
+from llmrec.training.score_weights import MAX_SCORES, POPULARITY_WEIGHTS, best_popularity_weight, best_score_weights
 
 if TYPE_CHECKING:
     import datasets
@@ -218,7 +218,7 @@ class RecTrainer(AdapterTrainer):
             memory: counted on the training events.
         """
         assert self.cases is not None
-        model, step = inner(self.recommender.model), -(-len(self.cases) // MAX_CASES)
+        model, step = inner(self.recommender.model), -(-len(self.cases) * self.cases.num_items // MAX_SCORES)
         cases = self.cases.take(np.arange(0, len(self.cases), step))
         shard = (self.accelerator.process_index, self.accelerator.num_processes)
         self.recommender.memory = None
