@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from llmrec.evaluation import metrics as metrics
     from llmrec.evaluation.evaluate import EvaluationResults as EvaluationResults
     from llmrec.evaluation.evaluate import evaluate as evaluate
-    from llmrec.recommender import Recommendation as Recommendation
+    from llmrec.ranking.recommendation import Recommendation as Recommendation
     from llmrec.recommender import Recommender as Recommender
     from llmrec.text.template import PromptTemplate as PromptTemplate
     from llmrec.training.arguments import RecTrainingArguments as RecTrainingArguments
@@ -47,7 +47,7 @@ __version__ = "0.1.0"
 _PLACES = {
     "Recommender": "recommender",
     "RecommenderConfig": "configuration",
-    "Recommendation": "recommender",
+    "Recommendation": "ranking.recommendation",
     "Interactions": "data.interactions",
     "PreparedData": "data.directory",
     "Catalog": "data.catalog",

@@ -112,3 +112,10 @@ def test_importing_data_loads_neither_torch_nor_transformers() -> None:
         f"import sys, {', '.join(modules)}; print(sorted({{'torch', 'transformers', 'datasets'}} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_importing_the_face_loads_no_model_library() -> None:
+    """What takes seconds is loaded when a recommender is, not when its class is named."""
+    program = "import sys; from llmrec import Recommender; print({'torch', 'transformers', 'peft'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -20,7 +20,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from llmrec.commands.arguments import parse_arguments, print_settings
-from llmrec.recommender import Recommendation, Recommender
+from llmrec.ranking.recommendation import Recommendation
+from llmrec.recommender import Recommender
 from llmrec.storage import check_writable, replaced_file
 
 LINES_AT_ONCE = 256

@@ -21,7 +21,8 @@ from llmrec.commands.recommend import as_record
 from llmrec.data.cases import Cases
 from llmrec.data.directory import PreparedData
 from llmrec.evaluation.evaluator import evaluate_system
-from llmrec.recommender import Recommendation, Recommender
+from llmrec.ranking.recommendation import Recommendation
+from llmrec.recommender import Recommender
 from llmrec.text.template import TEMPLATE_NAME, PromptTemplate
 
 SMALL = shlex.split(

@@ -185,9 +185,9 @@ def test_films_that_were_only_read_beforehand_stay_home_too(hub, trained):
         adapted.push_to_hub("tester/read-films")
 
 
-def test_what_the_readme_says_of_sharing_holds(hub, trained, capsys):
+def test_what_the_page_says_of_sharing_holds(hub, trained, capsys):
     """Its commands and its call, with these names for those."""
-    text = (Path(ROOT) / "README.md").read_text().partition("## Sharing\n")[2].partition("\n## ")[0]
+    text = (Path(ROOT) / "docs" / "sharing.md").read_text()
     results = trained["timed"].parent / "shared-results"
     measured = ["--data_dir", str(trained["data"]), "--model", str(trained["timed"]), "--shuffles", "false"]
     assert run("evaluate", [*measured, "--output_dir", str(results)]) == 0

@@ -554,7 +554,7 @@ def test_an_error_of_a_library_becomes_a_refusal(copy, monkeypatch, error):
     def fail(*_: object) -> None:
         raise error("deep in a library\x1b[2J")
 
-    monkeypatch.setattr("llmrec.recommender.load_model", fail)
+    monkeypatch.setattr("llmrec.hub.loading.load_model", fail)
     with pytest.raises(ValueError, match=rf"adapter '.*adapter' cannot be used: {error.__name__}: .*deep in") as caught:
         Recommender.from_pretrained(folder)
     assert not ESCAPES.search(str(caught.value))
@@ -568,6 +568,6 @@ def test_a_panic_becomes_a_refusal_and_an_interrupt_does_not(copy, monkeypatch):
         (KeyboardInterrupt(), KeyboardInterrupt),
         (MemoryError(), MemoryError),
     ):
-        monkeypatch.setattr("llmrec.recommender.load_model", lambda *_, error=error: (_ for _ in ()).throw(error))
+        monkeypatch.setattr("llmrec.hub.loading.load_model", lambda *_, error=error: (_ for _ in ()).throw(error))
         with pytest.raises(raised):
             Recommender.from_pretrained(folder)
