@@ -25,7 +25,7 @@ POPULARITY_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 """Of these the one best on validation is kept, unless one was given."""
 NEIGHBOUR_WEIGHTS = (2.5, 5.0, 10.0, 20.0, 40.0)
 NEIGHBOUR_DECAYS = (0.3, 0.5, 0.7, 0.9, 1.0)
-OWN_WEIGHTS = (0.5, 1.0, 2.0, 4.0, 8.0)
+OWN_WEIGHTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 OWN_DECAYS = (0.9, 0.97, 0.99, 1.0)
 MAX_SCORES = 2 * 10**8
 """Scores, cases times items, that the weights of the memory are chosen on, about: evenly spaced cases of more."""

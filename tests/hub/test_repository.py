@@ -238,8 +238,15 @@ def test_data_are_pushed_with_a_licence_and_opened_by_name(hub, data, tmp_path, 
         open_data("hub:tester/nothing")
     with pytest.raises(FileNotFoundError, match="no revision 'v2'"):
         open_data("hub:tester/events@v2")
-    for verb, more in (("baselines", ["--systems", "popularity"]), ("audit", [])):
-        assert run(verb, ["--data_dir", "hub:tester/events@v1", "--output_dir", str(tmp_path / verb), *more]) == 0
+    options = [
+        "--data_dir",
+        "hub:tester/events@v1",
+        "--output_dir",
+        str(tmp_path / "fitted"),
+        "--systems",
+        "popularity",
+    ]
+    assert run("baselines", options) == 0
 
 
 def test_data_of_movielens_are_refused_with_the_reason(hub, data, tmp_path, capsys):
