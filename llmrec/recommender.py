@@ -360,6 +360,12 @@ class Recommender(Pretrained):
         with self.items.changing:
             return Recommender(shared_copy(self.model), processor, self.items.catalog, config, self.checkpoint)
 
+    def without_memory(self) -> Recommender:
+        """Return this very model with nothing remembered beside what is read."""
+        plain = self.without_time(words=False, embedding=False)
+        plain.memory = None
+        return plain
+
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_snapshot": None}  # whoever gets a copy computes its own
 

@@ -14,7 +14,10 @@ from llmrec.configuration import MemoryWeights, RecommenderConfig
 from llmrec.data.cases import Cases
 from llmrec.data.directory import PreparedData
 from llmrec.data.training_events import TrainingEvents
+from llmrec.evaluation.ablations import ablate
 from llmrec.evaluation.evaluator import evaluate_system, user_metrics
+from llmrec.evaluation.rankings import Questions
+from llmrec.evaluation.shuffles import first_targets
 from llmrec.models.memory import Memory
 from llmrec.recommender import Recommender
 
@@ -167,3 +170,19 @@ def test_without_memory_on_request(checkpoints, data, tmp_path):
     small = "--max_tokens 64 --lora_r 2 --max_steps 1 --bf16 false --disable_tqdm true --use_cpu true --memory false"
     assert run("train", [*options, *small.split()]) == 0
     assert RecommenderConfig.load(tmp_path).memory is None and not (tmp_path / "memory.safetensors").exists()
+
+
+def test_an_ablation_takes_the_memory_away_and_nothing_else(plain, memory, data):
+    cases = first_targets(Cases.from_histories(data.histories(), data.catalog, "test"))
+    expected = [evaluate_system(plain.scorer(), cases, True)]
+    plain.memory = memory
+    expected.insert(0, evaluate_system(plain.scorer(), cases, True))
+    questions = Questions.about(cases, data.catalog, (), 0, plain.processor.serializer)
+    found = ablate(plain, questions, ["memory"], True, {})
+    assert list(found) == ["full", "no memory"]
+    for row, ranks in zip(found.values(), expected, strict=True):
+        assert (row["ranks"] == ranks).all()
+    assert plain.memory is memory and (expected[0] != expected[1]).any()
+    plain.memory = None
+    with pytest.raises(ValueError, match="remembers nothing"):
+        ablate(plain, questions, ["memory"], True, {})

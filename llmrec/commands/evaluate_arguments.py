@@ -68,7 +68,7 @@ class EvaluateArguments:
         default=None,
         metadata={
             "help": "What is taken from the adapter, for a table of what each part is worth: some of "
-            "reading,time,order; reading is its language model, shut out by closing its gate."
+            "reading,memory,time,order; reading is its language model, shut out by closing its gate."
         },
     )
     against: str | None = field(

@@ -12,16 +12,20 @@ from llmrec.evaluation.results import FULL
 from llmrec.evaluation.shuffles import shuffle_order, shuffle_times
 from llmrec.text.processor import Processor
 
-KINDS = ("reading", "time", "order")
+KINDS = ("reading", "memory", "time", "order")
 
 
 class AblatedRecommender(Protocol):
     """What is asked of a `Recommender` whose inputs are taken away."""
 
     processor: Processor
+    memory: Any
 
     def without_time(self, words: bool = ..., embedding: bool = ...) -> AblatedRecommender:
         """Return the same recommender without the words or the embedding of times."""
+
+    def without_memory(self) -> AblatedRecommender:
+        """Return the same recommender, with nothing remembered beside what is read."""
 
     def scorer(self, **settings: Any) -> Any:
         """Return what scores cases."""
@@ -37,6 +41,7 @@ class Variant:
         embedding: whether it reads the embedding of times, and of now.
         cases: what it is asked.
         reading: whether its language model reads at all.
+        memory: whether what is remembered is in its scores.
     """
 
     name: str
@@ -44,6 +49,7 @@ class Variant:
     embedding: bool
     cases: Cases
     reading: bool = True
+    memory: bool = True
 
 
 def variants(recommender: AblatedRecommender, firsts: Cases, kinds: Sequence[str], seed: int) -> list[Variant]:
@@ -58,7 +64,7 @@ def variants(recommender: AblatedRecommender, firsts: Cases, kinds: Sequence[str
         seed: Seed of the shuffles.
 
     Raises:
-        ValueError: If a kind is unknown, or times are to be taken from an adapter that reads none.
+        ValueError: If a kind is unknown, or times or the memory are to be taken from an adapter that has none.
     """
     if unknown := sorted(set(kinds) - set(KINDS)):
         raise ValueError(f"ablate={unknown[0]!r} is not one of {', '.join(KINDS)}.")
@@ -67,9 +73,13 @@ def variants(recommender: AblatedRecommender, firsts: Cases, kinds: Sequence[str
     embedding = processor.embeds_time
     if "time" in kinds and not (words or embedding):
         raise ValueError("ablate='time': the adapter reads no time, so that nothing can be taken away.")
+    if "memory" in kinds and recommender.memory is None:
+        raise ValueError("ablate='memory': the adapter remembers nothing, so that nothing can be taken away.")
     made = [Variant(FULL, words, embedding, firsts)]
     if "reading" in kinds:
         made.append(Variant("no reading", False, False, firsts, reading=False))
+    if "memory" in kinds:
+        made.append(Variant("no memory", words, embedding, firsts, memory=False))
     if "time" in kinds:
         if words and embedding:
             made.append(Variant("no time words", False, True, firsts))
@@ -108,6 +118,8 @@ def ablate(
         reader = recommender
         if one.reading:  # without it the events that the content path averages are those of the adapter as it is
             reader = recommender.without_time(words=not one.words, embedding=not one.embedding)
+        if not one.memory:
+            reader = recommender.without_memory()
         ranks = rank_together(reader.scorer(**scorer, reading=one.reading), one.cases, mask_seen).ranks
         found[one.name] = {"reading": one.reading, "words": one.words, "embedding": one.embedding, "ranks": ranks}
     return found

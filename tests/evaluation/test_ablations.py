@@ -78,7 +78,7 @@ def test_only_what_there_is_can_be_taken_away(make):
     assert names(make(SILENT), ["order", "reading"]) == ["full", "no reading", *order]
     with pytest.raises(ValueError, match="ablate='time': the adapter reads no time"):
         names(make(SILENT), both)
-    with pytest.raises(ValueError, match="ablate='space' is not one of reading, time, order"):
+    with pytest.raises(ValueError, match="ablate='space' is not one of reading, memory, time, order"):
         names(make(WORDS), ["space"])
 
 
