@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from fuzzed_input import fuzzed_request, fuzzed_table
+from run_scripts import run_script
 from small_data import items_frame
 from tiny_recommenders import randomise, tiny_recommender
 
@@ -32,7 +33,7 @@ CATALOG = Catalog(items_frame())
 
 def ended(verb: str, argv: list[str], capsys: pytest.CaptureFixture) -> int:
     """Run a verb in this process, where whatever it does not catch fails the test; a refusal is a sentence."""
-    code = run(verb, argv)
+    code = (run_script if verb == "describe" else run)(verb, argv)
     error = capsys.readouterr().err
     assert code == 0 or (code == 2 and f"llmrec {verb}: error: " in error and error.strip()[-1] != ":")
     return code

@@ -14,8 +14,9 @@ import pytest
 from small_data import START
 from tiny_recommenders import randomise, tiny_recommender
 
-from llmrec import recommender as module
 from llmrec.hub import folder as folder_module
+from llmrec.hub import pretrained
+from llmrec.hub import probe as probe_module
 from llmrec.hub.folder import TOKENIZER
 from llmrec.recommender import Recommender
 from llmrec.storage import COMMITTED, GONE, STAGED, clean, finish, replaced_together
@@ -113,13 +114,13 @@ def test_an_adapter_whose_save_is_killed_loads_with_the_old_or_the_new_scores(ch
     scores = [recommender.score(history, ["i03", "i07"]) for recommender in (one, two)]
     assert set(old) - set(new) == {"item_tables.safetensors"}
     # Polars and its threads do not survive a fork: the child copies the table, probe and card are made already.
-    monkeypatch.setattr(module, "check_tables_work", lambda what: None)
+    monkeypatch.setattr(pretrained, "check_tables_work", lambda what: None)
     table = tmp_path / "new" / "items.parquet"
     monkeypatch.setattr(two.items.catalog, "write", lambda path: shutil.copyfile(table, path))
     card = new["README.md"].decode()
     monkeypatch.setattr(folder_module, "renewed_card", lambda *_: card)
     probe = json.loads(new["probe.json"])
-    monkeypatch.setattr(module, "make_probe", lambda *_: {name: probe[name] for name in set(probe) - {TOKENIZER}})
+    monkeypatch.setattr(probe_module, "make_probe", lambda *_: {name: probe[name] for name in set(probe) - {TOKENIZER}})
     target, moment, killed, loads = tmp_path / "run", 0, True, 0
     while killed:
         shutil.rmtree(target, ignore_errors=True)

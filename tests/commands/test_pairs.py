@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from run_scripts import run_script
 from sklearn.metrics import roc_auc_score
 from small_data import items_frame
 from tiny_recommenders import rec_model
@@ -157,7 +158,7 @@ def test_the_trainer_judges_the_pairs_that_are_given(checkpoints, likes, tmp_pat
 def test_few_shot_tells_sizes_and_seeds_apart(checkpoints, likes, tmp_path):
     files = ["--data_dir", str(likes), "--base_model", str(checkpoints["bert"]), "--output_dir", str(tmp_path)]
     sizes = shlex.split("--sizes 12 24 --seeds 2 --max_steps 2")
-    assert run("few_shot", [*files, *HEAD, *SMALL, *sizes]) == 0
+    assert run_script("few_shot", [*files, *HEAD, *SMALL, *sizes]) == 0
     runs = json.loads((tmp_path / "few_shot_runs.json").read_text())
     own = {(one["examples"], one["seed"]): one["auc"] for one in runs if one["system"] == "llmrec"}
     assert set(own) == {(size, seed) for size in (12, 24) for seed in (0, 1)}

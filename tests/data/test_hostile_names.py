@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from markdown_it import MarkdownIt
+from run_scripts import run_script
 
 from llmrec.commands.main import run
 from llmrec.data.files import read_tables
@@ -33,7 +34,7 @@ def test_pages_and_prints_hold_names_as_text(tmp_path: Path, capsys: pytest.Capt
     path, data = events(tmp_path / "events.parquet"), tmp_path / "data"
     argv = ["--interactions", str(path), "--items", str(path), "--split", "leave_one_out", "--output_dir", str(data)]
     assert run("prepare", argv) == 0
-    assert run("describe", ["--data_dir", str(data), "--output_dir", str(tmp_path / "described")]) == 0
+    assert run_script("describe", ["--data_dir", str(data), "--output_dir", str(tmp_path / "described")]) == 0
     assert run("prepare", [*argv, "--columns", f"title={NAME}"]) == 2
     printed = capsys.readouterr()
     assert not {"\x1b", "\u202e"} & set(printed.out + printed.err)

@@ -161,7 +161,7 @@ def test_a_saved_vector_is_read_where_it_says_the_same(decoders, tmp_path):
 def test_a_saved_vector_is_refused_where_logits_are_more_than_its_product(decoders, name):
     config = AutoConfig.from_pretrained(decoders(name))
     with pytest.raises(ValueError, match=r"the saved verbalizer is one vector.*\n?.*Train it again"):
-        empty_candidate_head("verbalizer", config, {"direction"})
+        empty_candidate_head("verbalizer", config, {"direction"}, {})
 
 
 def test_a_checkpoint_without_its_head_is_refused(decoders, tmp_path):
