@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from argparse import SUPPRESS
 from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, TypeVar
 
 from llmrec.formatting import printable
@@ -35,11 +37,18 @@ def parse_options(parser: Any, argv: list[str] | None) -> tuple[Any, ...]:
     for action in parser._actions:
         if action.const is False:  # transformers gives it the help of its opposite
             action.help = f"The same as --{action.dest} false."
+    grouped(parser)
     words: list[str] = []
     for word in sys.argv[1:] if argv is None else argv:
         named = word.replace("-", "_").removeprefix("__no_")
         denies = word.startswith(("--no_", "--no-")) and word not in parser._option_string_actions
         words += [f"--{named}", "false"] if denies and f"--{named}" in parser._option_string_actions else [word]
+    if "--help_all" in words:
+        for action in parser._actions:
+            action.help = getattr(action, "whole_help", action.help)
+        parser.print_help()
+        parser.exit()
+    words = with_config(parser, words)
     names = [word.partition("=")[0] for word in words if word.startswith("--")]
     known = list(dict.fromkeys(action.dest for action in parser._actions))
     for name in names:  # before what is missing: it may be what was meant
@@ -50,9 +59,77 @@ def parse_options(parser: Any, argv: list[str] | None) -> tuple[Any, ...]:
             meant = f"; did you mean --{' or --'.join(near)}?" if near else f"; see `{parser.prog} --help`."
             raise ValueError(f"option {name!r} is none of `{parser.prog}`{meant}")
     *parsed, stray = parser.parse_args_into_dataclasses(words, return_remaining_strings=True)
+    if parsed and type(parsed[-1]).__name__ == "Namespace":
+        parsed.pop()
     if stray:
         raise ValueError(f"value {stray[0]!r} belongs to no option of `{parser.prog}`; see `{parser.prog} --help`.")
     return tuple(parsed)
+
+
+def grouped(parser: Any) -> None:
+    """Part a parser's help by dataclass, and leave options that llmrec only inherits to `--help_all`."""
+    if getattr(parser, "parted", False):
+        return
+    parser.parted, parser.usage = True, f"{parser.prog} [options]"
+    by_name: dict[str, list[Any]] = {}
+    for action in parser._actions:
+        by_name.setdefault(action.dest, []).append(action)
+    general = parser._optionals._group_actions
+    inherited = 0
+    for kind in parser.dataclass_types:
+        title = kind.__name__.removesuffix("Arguments").removeprefix("Rec").lower() or "options"
+        group = parser.add_argument_group(f"{title} options")
+        own = set(vars(kind).get("__annotations__", {}))
+        for one in fields(kind):
+            for action in by_name.get(one.name, []):
+                if action in general:
+                    general.remove(action)
+                group._group_actions.append(action)
+                if one.name not in own:
+                    action.whole_help, action.help = action.help, SUPPRESS
+                    inherited += 1
+    parser.add_argument("--config", metavar="FILE.yaml", help="Options by name; those on the command line win.")
+    if inherited:
+        parser.add_argument("--help_all", action="store_true", help="Show also the options of transformers' Trainer.")
+
+
+def with_config(parser: Any, words: list[str]) -> list[str]:
+    """Return the words of a command line with those of its `--config` file before them, where they are not given.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It holds no options, or one that there is not.
+    """
+    places = [place for place, word in enumerate(words) if word == "--config" or word.startswith("--config=")]
+    if not places:
+        return words
+    place = places[0]
+    inline = words[place].partition("=")[2]
+    if not inline and place + 1 >= len(words):
+        raise ValueError("--config names no file: give a YAML file of options.")
+    name = inline or words[place + 1]
+    rest = words[:place] + words[place + (1 if inline else 2) :]
+    import yaml
+
+    if not Path(name).is_file():
+        raise FileNotFoundError(f"--config {name!r} is no file.")
+    try:
+        values = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"--config {name!r} is no YAML: {str(error).splitlines()[0]}.") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"--config {name!r} holds no options: give lines such as `learning_rate: 0.001`.")
+    given = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in rest if word.startswith("--")}
+    read: list[str] = []
+    for option, value in values.items():
+        if f"--{option}" not in parser._option_string_actions:
+            near = get_close_matches(str(option), [action.dest for action in parser._actions])
+            meant = f"; did you mean {' or '.join(near[:2])}?" if near else "."
+            raise ValueError(f"--config {name!r}: option {option!r} is none of `{parser.prog}`{meant}")
+        if option not in given and value is not None:
+            parts = value if isinstance(value, list) else [value]
+            read += [f"--{option}", *(str(part).lower() if isinstance(part, bool) else str(part) for part in parts)]
+    return read + rest
 
 
 def parse_pairs(parser: Any, pairs: str, fixed: Mapping[str, Any]) -> tuple[Any, ...]:

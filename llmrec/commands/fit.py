@@ -96,6 +96,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments("fit", FitArguments, argv)
     print_settings(arguments)
     began = time.perf_counter()
+    check(arguments.minutes, arguments.train, Path(arguments.output_dir))
     fit(prepared(arguments), arguments.output_dir, **_shared(arguments), began=began)
 
 
@@ -118,6 +119,15 @@ def prepared(arguments: FitArguments) -> PreparedData:
     else:
         raw = Interactions.from_files(arguments.interactions, arguments.items, parse_mapping(arguments.columns))  # type: ignore[arg-type]
     return raw.split(arguments.split, folder=folder)  # type: ignore[arg-type]
+
+
+def check(minutes: float, train: str, output: Path) -> None:
+    """Raise what `fit` would raise, before anything is read or written."""
+    if not minutes > 0:
+        raise ValueError(f"minutes={minutes!r}: give more than 0.")
+    if (output / "adapter").exists():
+        raise FileExistsError(f"{str(output)!r} holds an adapter already: give another --output_dir.")
+    parse_pairs(train_parser(), train, {"data_dir": "data", "output_dir": output / "trial"})
 
 
 def _shared(arguments: FitArguments) -> dict[str, Any]:
@@ -151,10 +161,7 @@ def fit(
     """
     began = time.perf_counter() if began is None else began
     output = Path(output_dir)
-    if not minutes > 0:
-        raise ValueError(f"minutes={minutes!r}: give more than 0.")
-    if (output / "adapter").exists():
-        raise FileExistsError(f"{str(output)!r} holds an adapter already: give another --output_dir.")
+    check(minutes, train, output)
     output.mkdir(parents=True, exist_ok=True)
     check_writable(output)
     decided, reasons = decisions(data)

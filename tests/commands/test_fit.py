@@ -66,11 +66,12 @@ def test_what_the_data_decide(data, tmp_path):
         ([], "nothing given: give one of"),
         (["--source", "movielens-small", "--data_dir", "x"], "give one of"),
         (["--source", "movielens-small", "--minutes", "0"], "minutes=0.0: give more than 0"),
+        (["--source", "movielens-small", "--train", "learning_rat=1"], "did you mean --learning_rate"),
     ],
 )
 def test_bad_options_are_refused(options, words, tmp_path, capsys):
     assert run("fit", [*options, "--output_dir", str(tmp_path / "out")]) == 2
-    assert words in capsys.readouterr().err
+    assert words in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_training_stops_when_the_time_is_over(checkpoints, data, tmp_path):

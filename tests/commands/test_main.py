@@ -153,3 +153,45 @@ def test_no_and_a_name_is_that_name_false(tmp_path: Path, capsys: pytest.Capture
     options = ["--data_dir", str(tmp_path / "gone"), "--output_dir", str(tmp_path / "out"), "--no_mask_seen"]
     assert run("baselines", options) == 2
     assert "does not exist" in capsys.readouterr().err  # and not: unknown option
+
+
+def told_by(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code in (0, None)
+    return capsys.readouterr().out
+
+
+def test_help_shows_what_is_ours_in_groups_and_the_rest_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    short, whole = told_by(["train", "--help"], capsys), told_by(["train", "--help_all"], capsys)
+    assert "data options:" in short and "model options:" in short and "training options:" in short
+    assert "--learning_rate" in short and "--torch_compile_backend" not in short
+    assert "--torch_compile_backend" in whole and len(whole) > 2 * len(short)
+    assert len(short.splitlines()) < 260
+    assert "--help_all" not in told_by(["prepare", "--help"], capsys)
+
+
+def test_a_file_holds_any_option_and_the_command_line_wins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "fit.yaml"
+    file.write_text("source: movielens-small\nminutes: 0\nsplit: leave_one_out\n")
+    assert run("fit", ["--config", str(file), "--minutes", "-1", "--output_dir", str(tmp_path / "out")]) == 2
+    captured = capsys.readouterr()
+    assert "minutes=-1.0: give more than 0" in captured.err and "leave_one_out" in captured.out
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("minuts: 3\n", "option 'minuts' is none of `llmrec fit`; did you mean minutes?"),
+        ("- a\n", "holds no options"),
+        ("a: [\n", "is no YAML"),
+        (None, "is no file"),
+    ],
+)
+def test_a_file_of_options_that_cannot_be_used_is_refused(content, words, tmp_path, capsys) -> None:
+    file = tmp_path / "fit.yaml"
+    if content is not None:
+        file.write_text(content)
+    assert run("fit", ["--config", str(file), "--output_dir", str(tmp_path / "out")]) == 2
+    assert words in capsys.readouterr().err and not (tmp_path / "out").exists()
