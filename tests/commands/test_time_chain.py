@@ -103,7 +103,7 @@ def test_the_ablations_hold_every_variant(results):
     ("options", "message"),
     [
         (["--ablate", "time"], "reads no time"),
-        (["--ablate", "order,space"], "'space' is not one of reading, time, order"),
+        (["--ablate", "order,space"], "'space' is not one of reading, memory, time, order"),
         (["--against", "no-such-folder"], "no-such-folder"),
     ],
 )
