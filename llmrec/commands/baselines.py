@@ -88,7 +88,8 @@ def fit_baselines(arguments: BaselinesArguments) -> dict[str, Search]:
     directory = open_data(arguments.data_dir)
     if arguments.mask_seen is None:
         arguments = replace(arguments, mask_seen=directory.mask_seen)
-    names = choose_systems(arguments.systems, arguments.mask_seen)
+    masked = bool(arguments.mask_seen)
+    names = choose_systems(arguments.systems, masked)
     print_settings(arguments)
     digest = sha256_of(directory.path / MANIFEST)
     check_writable(arguments.output_dir)
@@ -98,7 +99,7 @@ def fit_baselines(arguments: BaselinesArguments) -> dict[str, Search]:
     events = TrainingEvents.from_histories(histories, catalog)
     recent = TrainingEvents.from_histories(histories, catalog, arguments.max_train_events)
     has_clock = directory.has_clock
-    quality = partial(validation_quality, cases=cases, mask_seen=arguments.mask_seen)
+    quality = partial(validation_quality, cases=cases, mask_seen=masked)
     fitter = Fitter(events, recent, item_vectors(arguments, directory), quality, arguments.seed)
     report_sizes(events, recent, cases)
     run = {
@@ -108,7 +109,7 @@ def fit_baselines(arguments: BaselinesArguments) -> dict[str, Search]:
     searches = {}
     for name in names:
         print(f"\n{name}", flush=True)
-        settings = grid(name, has_clock, arguments.mask_seen)
+        settings = grid(name, has_clock, masked)
         system, searches[name] = search(partial(fitter.fit, name), settings, quality, METRIC, print_trial)
         write_baseline(arguments.output_dir, name, system, searches[name], digest, run)
     print()

@@ -186,10 +186,10 @@ def fit(
     chosen = {name: value for name, value in {**decided, **best.settings}.items() if name not in named}
     record = {"chosen": chosen, "reasons": reasons, "trials": [asdict(trial) for trial in trials], "given": train}
     write_text(output / CHOICES, json.dumps(record, indent=2, sort_keys=True) + "\n")
-    folders = {"data_dir": str(data.path), "model": str(output / "adapter"), "output_dir": str(output / "results")}
-    evaluate(EvaluateArguments(**folders, shuffles=False, seed=seed))
+    adapter, results = str(output / "adapter"), str(output / "results")
+    evaluate(EvaluateArguments(data_dir=str(data.path), model=adapter, output_dir=results, shuffles=False, seed=seed))
     write_card(
-        ["--model", folders["model"], "--results", folders["output_dir"], "--data_dir", folders["data_dir"]],
+        ["--model", adapter, "--results", results, "--data_dir", str(data.path)],
     )
     print("\n".join(f"chosen: {name}={value}" for name, value in chosen.items()) + "\n" + "\n".join(reasons))
     print(f"{(time.perf_counter() - began) / 60:.1f} minutes; adapter, results and {CHOICES} are in {output}")

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import polars as pl
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-    Frame = (
+    Frame: TypeAlias = (
         pl.DataFrame | pl.LazyFrame | pandas.DataFrame | pyarrow.Table | datasets.Dataset | Iterable[Mapping[str, Any]]
     )
 

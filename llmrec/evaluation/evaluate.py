@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
         def scorer(self) -> CatalogueScorer:
             """Return what scores the catalogue."""
 
-    Scores = Callable[[Cases, np.ndarray], np.ndarray | torch.Tensor]
-    System = AdaptedRecommender | CatalogueScorer | Scores | pl.DataFrame | pandas.DataFrame
+    Scores: TypeAlias = Callable[[Cases, np.ndarray], np.ndarray | torch.Tensor]
+    System: TypeAlias = AdaptedRecommender | CatalogueScorer | Scores | pl.DataFrame | pandas.DataFrame
 
 
 class Interval(NamedTuple):

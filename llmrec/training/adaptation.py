@@ -139,7 +139,7 @@ class AdaptationTrainer(AdapterTrainer):
         if self.item_histories is not None:
             shown = not args.disable_tqdm and self.is_world_process_zero()
             loss = learn_item_space(
-                model.rec_head, text, self.item_histories, num_epochs, args.seed, args.mask_seen, shown
+                model.rec_head, text, self.item_histories, num_epochs, args.seed, bool(args.mask_seen), shown
             )
         if whiten:
             whiten_items(model.rec_head, text)

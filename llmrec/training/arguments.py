@@ -254,7 +254,7 @@ class RecTrainingArguments(TrainingArguments):
     def branch_settings(self) -> BranchSettings:
         """Return what a candidate head is trained on."""
         return BranchSettings(
-            self.branch_positions, self.num_negatives, self.negatives, self.num_proposed, self.mask_seen
+            self.branch_positions, self.num_negatives, self.negatives, self.num_proposed, bool(self.mask_seen)
         )
 
 

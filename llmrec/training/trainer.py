@@ -180,7 +180,7 @@ class RecTrainer(AdapterTrainer):
             inner(self.recommender.model),
             cases,
             weights,
-            self.args.mask_seen,
+            bool(self.args.mask_seen),
             CUTOFF,
         )
         per_user = {"": by_dual}
@@ -189,7 +189,7 @@ class RecTrainer(AdapterTrainer):
             cascade = self.recommender.scorer(
                 self.args.per_device_eval_batch_size, shard, progress, self.args.num_proposed, self.args.mask_seen
             )
-            part = score_ranks(cascade, cases, self.args.mask_seen)
+            part = score_ranks(cascade, cases, bool(self.args.mask_seen))
             ranks = collect(gather_object([part]), len(cases)).ranks
             per_user[""] = user_metrics(ranks, cases, [CUTOFF])
         self.model.train()
@@ -225,7 +225,7 @@ class RecTrainer(AdapterTrainer):
         scorer = self.recommender.scorer(self.args.per_device_eval_batch_size, shard)
         assert isinstance(scorer, DualScorer)
         popularity = self.popularity_weights
-        masked, states = self.args.mask_seen, scorer.states(cases)
+        masked, states = bool(self.args.mask_seen), scorer.states(cases)
         best, per_user = best_score_weights(states, model, cases, memory, popularity, masked, CUTOFF)
         self.recommender.popularity_weight = best.popularity
         self.recommender.memory = replace(memory, weights=best.memory) if best.memory else None
